@@ -1,0 +1,378 @@
+"""The `qila` command."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+import click
+from google.protobuf.json_format import MessageToJson
+
+from qila.cli import exits, stack
+from qila.cli.render import Renderer, printable
+from qila.cli.upload import LocalFile, find_files, send
+from qila.client import Client, QilaError, UnavailableError
+from qila.client.client import DEFAULT_ADDRESS
+from qila.gateway.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qila.client import ExecStream
+
+_KINDS: Final = {pb.FILE_KIND_DIRECTORY: "d", pb.FILE_KIND_LINK: "l", pb.FILE_KIND_FILE: "-"}
+_AS_IT_IS: Final = {"ignore_unknown_options": True}
+_address = click.option(
+    "--address",
+    envvar="QILA_GATEWAY_ADDRESS",
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    help="The gateway (QILA_GATEWAY_ADDRESS).",
+)
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing but the program's own output, and errors.")
+_env = click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable of the program; repeatable.")
+_timeout = click.option("--timeout", type=click.FloatRange(min=0.001, max=86_400), help="Seconds the run may take.")
+_local = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qila")
+def cli() -> None:
+    """Run code that nobody has read yet: Qila finds what it needs, installs it once, runs it behind a wall."""
+
+
+@cli.command(context_settings=_AS_IT_IS, epilog=exits.HELP)
+@_address
+@_quiet
+@_env
+@_timeout
+@click.option("--keep", is_flag=True, help="Do not remove the sandbox; its id is printed on stderr.")
+@click.argument("source", type=_local, metavar="FILE|DIR")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(
+    *,
+    address: str,
+    quiet: bool,
+    env: tuple[str, ...],
+    timeout: float | None,
+    keep: bool,
+    source: Path,
+    args: tuple[str, ...],
+) -> int:
+    """Make a sandbox, upload a program, run it, stream its output. Ctrl-C cancels it."""
+    renderer = Renderer(quiet=quiet)
+    program = "" if source.is_dir() else source.name
+    files = find_files(source, program, renderer.warn)
+    variables = _variables(env)
+    with Client(address) as client:
+        sandbox = client.create()
+        renderer.say(f"sandbox {sandbox.id}", "dim")
+        try:
+            send(client, sandbox.id, files)
+            what = pb.Program(file=program, args=args)
+            return _watch(client, client.exec(sandbox.id, what, env=variables, run_seconds=timeout), renderer)
+        finally:
+            if not keep:
+                client.remove_sandbox(sandbox.id)
+
+
+@cli.command()
+@_address
+@click.option("--language", default="", help="Breaks ties only: the file and its manifest decide.")
+def create(*, address: str, language: str) -> None:
+    """Make a sandbox and print its id."""
+    with Client(address) as client:
+        click.echo(client.create(language).id)
+
+
+@cli.command()
+@_address
+@click.argument("sandbox")
+@click.argument("sources", nargs=-1, required=True, metavar="FILE|DIR... [:PATH]")
+def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
+    """Upload files, or what directories hold, to the workspace or to :PATH in it.
+
+    One FILE goes to :PATH itself, unless that ends in "/"; several go below it.
+    """
+    *local, last = sources
+    target = last.removeprefix(":") if last.startswith(":") else ""
+    names = local if last.startswith(":") else list(sources)
+    if not names:
+        raise click.UsageError("name at least one FILE or DIR before :PATH")
+    files: list[LocalFile] = []
+    for name in names:
+        source = Path(name)
+        exact = bool(target) and not target.endswith("/") and len(names) == 1
+        prefix = target.rstrip("/")
+        if not source.is_dir() and not exact:
+            prefix = f"{prefix}/{source.name}" if prefix else source.name
+        files += find_files(source, prefix, lambda text: click.echo(text, err=True))
+    with Client(address) as client:
+        send(client, sandbox, files)
+
+
+@cli.command(name="exec", context_settings=_AS_IT_IS, epilog=exits.HELP)
+@_address
+@_quiet
+@_env
+@_timeout
+@click.option("--exec-id", default="", help="ex_ and 26 of [a-z2-7]; the same id and request joins a running exec.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON on stdout.")
+@click.argument("sandbox")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="FILE [ARGS...] | -- CMD [ARGS...]")
+def execute(
+    *,
+    address: str,
+    quiet: bool,
+    env: tuple[str, ...],
+    timeout: float | None,
+    exec_id: str,
+    as_json: bool,
+    sandbox: str,
+    words: tuple[str, ...],
+) -> int:
+    """Run a program of the workspace, with what it needs installed; or, after "--", a command as it is."""
+    what: pb.Program | pb.Command
+    if words[0] == _COMMAND_MARK:
+        if not words[1:]:
+            raise click.UsageError("name a command after --")
+        what = pb.Command(argv=words[1:])
+    else:
+        what = pb.Program(file=words[0], args=words[1:])
+    with Client(address) as client:
+        stream = client.exec(sandbox, what, exec_id=exec_id, env=_variables(env), run_seconds=timeout)
+        return _watch(client, stream, Renderer(quiet=quiet), as_json=as_json)
+
+
+@cli.command()
+@_address
+@click.argument("sandbox", required=False)
+@click.argument("path", default="")
+def ls(*, address: str, sandbox: str | None, path: str) -> None:
+    """List the sandboxes, or a directory of one."""
+    with Client(address) as client:
+        if sandbox is None:
+            for found in client.sandboxes():
+                click.echo(f"{found.id}  {found.create_time.ToJsonString()}  {found.language}".rstrip())
+            return
+        for file in client.ls(sandbox, path):
+            link = f" -> {file.link_target}" if file.link_target else ""
+            kind = _KINDS.get(file.kind, "?")
+            click.echo(printable(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}"))
+
+
+@cli.command()
+@_address
+@click.argument("source", metavar="SANDBOX:PATH")
+@click.argument("destination", default="", metavar="[DEST]")
+def get(*, address: str, source: str, destination: str) -> None:
+    """Download a file to DEST (a file, a directory, or "-" for stdout)."""
+    sandbox, _, path = source.partition(":")
+    name = PurePosixPath(path).name
+    if not path or name in {"", ".", ".."}:
+        raise click.UsageError("name a file: SANDBOX:PATH")
+    with Client(address) as client:
+        chunks = client.get(sandbox, path)
+        if destination == "-":
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return
+        target = Path(destination or name)
+        target = target / name if target.is_dir() else target
+        # A file that was cut off must not look like a whole one.
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
+            try:
+                for chunk in chunks:
+                    partial.write(chunk)
+                Path(partial.name).replace(target)
+            except BaseException:
+                Path(partial.name).unlink(missing_ok=True)
+                raise
+
+
+@cli.command()
+@_address
+@click.argument("target", metavar="SANDBOX[:PATH]")
+def rm(*, address: str, target: str) -> None:
+    """Remove a sandbox with all its files, or one file or directory of it."""
+    sandbox, colon, path = target.partition(":")
+    if colon and not path:
+        raise click.UsageError("nothing after ':'; name a PATH, or leave ':' out to remove the whole sandbox")
+    with Client(address) as client:
+        if path:
+            client.rm(sandbox, path)
+        else:
+            client.remove_sandbox(sandbox)
+
+
+@cli.command()
+@_address
+@click.argument("sandbox")
+@click.argument("exec_id", default="", metavar="[EXEC]")
+def lock(*, address: str, sandbox: str, exec_id: str) -> None:
+    """Print qila.lock.json of an exec; by default of the newest that has one."""
+    with Client(address) as client:
+        sys.stdout.buffer.write(client.lock(sandbox, exec_id).lock)
+        sys.stdout.buffer.flush()
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON.")
+@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def plan(*, as_json: bool, source: Path, args: tuple[str, ...]) -> None:
+    """Say what would be installed, why, and how it would be launched. Needs no service."""
+    # The resolver is a service's code: it is loaded for this command alone.
+    local = importlib.import_module("services.resolver.local")
+    core = importlib.import_module("services.resolver.plan")
+    errors = importlib.import_module("services.resolver.errors")
+    model = importlib.import_module("services.resolver.model")
+    try:
+        planned, selection = local.plan_local(source, args, model.Context(toolchain=local.IMAGE_TOOLCHAIN))
+    except errors.ResolverError as error:
+        raise click.ClickException(str(error)) from error
+    for problem in selection.problems:
+        _say(f"{printable(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})")
+    document = core.plan_to_json(planned)
+    click.echo(document if as_json else describe_plan(json.loads(document)))
+
+
+def describe_plan(document: dict[str, list[dict[str, object]]]) -> str:
+    """A plan for people: requirements with their origins, what is missing, the launch command."""
+    lines = [f"{document['ecosystem']}, requirements: {document['source']}"]
+    for requirement in document["requirements"]:
+        lines.append(f"  needs {requirement['specifier']}")
+        origins = requirement["origins"]
+        assert isinstance(origins, list)
+        lines += [f"    {origin['path']}:{origin['line']} {origin['module']}".rstrip() for origin in origins]
+    for title, key in (("not in the manifest", "undeclared"), ("no known package", "unknown")):
+        lines += [f"  {found['path']}:{found['line']} imports {found['module']}: {title}" for found in document[key]]
+    launch = document["launch"]
+    assert isinstance(launch, dict)
+    return printable("\n".join([*lines, f"launch: {' '.join(launch['argv'])}"]))
+
+
+@cli.command()
+@_address
+def up(*, address: str) -> None:
+    """Start resolver, executor and gateway on this machine."""
+    stack.up(stack.stack_from(os.environ, address), _say)
+    _say(f"Qila answers at {address}")
+
+
+@cli.command()
+@_address
+def down(*, address: str) -> None:
+    """Stop the services that `qila up` started. Sandboxes stay."""
+    stack.down(stack.stack_from(os.environ, address), _say)
+
+
+@cli.command()
+@_address
+def status(*, address: str) -> int:
+    """Show the health of each service; exit code 0 if all answer, else 1."""
+    services = stack.stack_from(os.environ, address)
+    failed = 0
+    for name in stack.NAMES:
+        process = stack.running(services, name)
+        answers = stack.healthy(services, name)
+        failed += not answers
+        where = f"process {process.pid}" if process else "not started by this installation"
+        click.echo(f"{name:9} {'healthy' if answers else 'does not answer'} ({where}, {services.address_of(name)})")
+    return 1 if failed else 0
+
+
+_COMMAND_MARK: Final = "\0command"
+
+
+def main() -> None:
+    """Run the command line; Qila's own errors exit 125."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line and answer its exit code."""
+    try:
+        code = cli.main(args=_marked(list(arguments)), prog_name="qila", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+    except QilaError as error:
+        hint = (
+            "; 'qila status' shows the services, 'qila up' starts them" if isinstance(error, UnavailableError) else ""
+        )
+        click.echo(f"qila: {printable(str(error))} [{printable(error.reason)}]{hint}", err=True)
+    except BrokenPipeError:
+        # What is still buffered has no reader: Python must not try again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except OSError as error:
+        click.echo(f"qila: {error}", err=True)
+    except (click.Abort, KeyboardInterrupt):
+        return exits.CANCELLED
+    else:
+        return code if isinstance(code, int) else 0
+    return exits.QILA_FAILED
+
+
+def _marked(arguments: list[str]) -> list[str]:
+    """Click drops "--", which tells a command from a program in `exec SANDBOX -- CMD`: a mark stands for it."""
+    if arguments[:1] == ["exec"] and "--" in arguments:
+        at = arguments.index("--")
+        return [*arguments[:at], "--", _COMMAND_MARK, *arguments[at + 1 :]]
+    return arguments
+
+
+def _watch(client: Client, stream: ExecStream, renderer: Renderer, *, as_json: bool = False) -> int:
+    """Shows an exec to its end and answers its exit code. An interrupt cancels it and waits for its end."""
+    # SIGTERM is as good a reason to clean up as Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        try:
+            return _show(stream, renderer, as_json=as_json)
+        except KeyboardInterrupt:
+            renderer.say("cancelling", "yellow")
+            client.cancel(stream.sandbox_id, stream.exec_id)
+            return _show(stream, renderer, as_json=as_json)
+        except BrokenPipeError:
+            with suppress(QilaError):
+                client.cancel(stream.sandbox_id, stream.exec_id)
+            raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(stream: ExecStream, renderer: Renderer, *, as_json: bool) -> int:
+    for event in stream:
+        if as_json:
+            click.echo(MessageToJson(event, indent=None, preserving_proto_field_name=True))
+        else:
+            renderer.show(event)
+        if event.HasField("ended"):
+            return exits.exit_code(event.ended)
+    return exits.QILA_FAILED
+
+
+def _variables(pairs: Sequence[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"--env {pair}: write NAME=VALUE")
+        variables[name] = value
+    return variables
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()

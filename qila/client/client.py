@@ -1,0 +1,145 @@
+"""A small synchronous client of the gateway."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING, Final
+
+import grpc
+
+from qila.client.errors import translated
+from qila.client.execs import ExecStream, new_exec_id
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Self
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
+CHUNK_BYTES: Final = 64 << 10
+_CALL_SECONDS: Final = 120.0
+
+
+class Client:
+    """Speaks to one gateway. A context manager; every method raises QilaError.
+
+    `call_seconds` bounds each call that is not a stream. A lost exec stream is taken up again for `reconnect_seconds`.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        call_seconds: float = _CALL_SECONDS,
+        reconnect_seconds: float = 60,
+    ) -> None:
+        # A proxy of the surrounding shell is not for loopback; probing would let a stalled stream fill memory.
+        options = [("grpc.http2.bdp_probe", 0), ("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 2000)]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._stub = GatewayServiceStub(self._channel)
+        self._call_seconds = call_seconds
+        self._reconnect_seconds = reconnect_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; execs run on."""
+        self._channel.close()
+
+    def create(self, language: str = "", limits: pb.Limits | None = None) -> pb.Sandbox:
+        """Makes a sandbox and starts it."""
+        request = pb.CreateSandboxRequest(language=language, limits=limits)
+        with translated():
+            return self._stub.CreateSandbox(request, timeout=self._call_seconds).sandbox
+
+    def sandboxes(self) -> list[pb.Sandbox]:
+        """All sandboxes, newest first."""
+        with translated():
+            return list(self._stub.ListSandboxes(pb.ListSandboxesRequest(), timeout=self._call_seconds).sandboxes)
+
+    def remove_sandbox(self, sandbox_id: str) -> None:
+        """Removes a sandbox with all its files; an unknown one is fine."""
+        with translated():
+            self._stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id), timeout=self._call_seconds)
+
+    def put(self, sandbox_id: str, path: str, source: IO[bytes], *, executable: bool = False) -> pb.WriteFileResponse:
+        """Writes one file of the workspace from an open one; answers its size in bytes and SHA-256 in hex."""
+
+        def parts() -> Iterator[pb.WriteFileRequest]:
+            header = pb.WriteFileHeader(sandbox_id=sandbox_id, path=path, executable=executable)
+            yield pb.WriteFileRequest(header=header)
+            while chunk := source.read(CHUNK_BYTES):
+                yield pb.WriteFileRequest(chunk=chunk)
+            yield pb.WriteFileRequest(end=pb.WriteFileEnd())
+
+        with translated():
+            return self._stub.WriteFile(parts())
+
+    def get(self, sandbox_id: str, path: str) -> Iterator[bytes]:
+        """Chunks of one file of the workspace."""
+        with translated():
+            for response in self._stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path=path)):
+                yield response.chunk
+
+    def ls(self, sandbox_id: str, path: str = "") -> list[pb.FileInfo]:
+        """One directory of the workspace; the empty path is the workspace itself."""
+        request = pb.ListFilesRequest(sandbox_id=sandbox_id, path=path)
+        with translated():
+            return list(self._stub.ListFiles(request, timeout=self._call_seconds).files)
+
+    def rm(self, sandbox_id: str, path: str) -> None:
+        """Removes a file, or a directory with all it holds."""
+        request = pb.RemoveFileRequest(sandbox_id=sandbox_id, path=path)
+        with translated():
+            self._stub.RemoveFile(request, timeout=self._call_seconds)
+
+    def exec(
+        self,
+        sandbox_id: str,
+        what: pb.Program | pb.Command,
+        *,
+        exec_id: str = "",
+        env: Mapping[str, str] | None = None,
+        run_seconds: float | None = None,
+    ) -> ExecStream:
+        """Starts a program or a command and iterates over its events; the same id and request joins a running one."""
+        request = pb.ExecRequest(sandbox_id=sandbox_id, exec_id=exec_id or new_exec_id(), env=env)
+        if isinstance(what, pb.Program):
+            request.program.CopyFrom(what)
+        else:
+            request.command.CopyFrom(what)
+        if run_seconds is not None:
+            request.run_timeout.FromTimedelta(timedelta(seconds=run_seconds))
+        return ExecStream(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+
+    def attach(
+        self, sandbox_id: str, exec_id: str, *, after_sequence: int = 0, offsets: pb.OutputOffsets | None = None
+    ) -> ExecStream:
+        """Iterates over the events of an exec from a position; from the first by default."""
+        request = pb.AttachExecRequest(
+            sandbox_id=sandbox_id, exec_id=exec_id, after_sequence=after_sequence, **{"from": offsets}
+        )
+        return ExecStream(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+
+    def get_exec(self, sandbox_id: str, exec_id: str) -> pb.Exec:
+        """What is known of an exec."""
+        request = pb.GetExecRequest(sandbox_id=sandbox_id, exec_id=exec_id)
+        with translated():
+            return self._stub.GetExec(request, timeout=self._call_seconds).exec
+
+    def cancel(self, sandbox_id: str, exec_id: str) -> None:
+        """Kills all that an exec started; one that has ended is fine."""
+        request = pb.CancelExecRequest(sandbox_id=sandbox_id, exec_id=exec_id)
+        with translated():
+            self._stub.CancelExec(request, timeout=self._call_seconds)
+
+    def lock(self, sandbox_id: str, exec_id: str = "") -> pb.GetLockResponse:
+        """The lockfile of an exec's environment; of the newest that has one by default."""
+        request = pb.GetLockRequest(sandbox_id=sandbox_id, exec_id=exec_id)
+        with translated():
+            return self._stub.GetLock(request, timeout=self._call_seconds)

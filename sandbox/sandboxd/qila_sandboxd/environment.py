@@ -1,0 +1,30 @@
+"""The environment that every program starts with."""
+
+from __future__ import annotations
+
+from .linux import INSTALL_USER
+
+_COMMON = {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - the sandbox's own tmpfs
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+_PROGRAM = _COMMON | {
+    "PATH": f"/sandbox/.local/bin:{_SYSTEM_PATH}",
+    "HOME": "/sandbox/.home",
+    "USER": "qila",
+    "MPLBACKEND": "Agg",
+    "PYTHONUSERBASE": "/sandbox/.local",
+    # Debian's Python refuses a hand-typed `pip install` otherwise; it goes to the user base.
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+}
+# Nothing of an install may come from where programs can write: neither commands nor Python's user site.
+_INSTALL = _COMMON | {
+    "PATH": _SYSTEM_PATH,
+    "HOME": "/sandbox/.qila/home",
+    "USER": "installer",
+    "PYTHONNOUSERSITE": "1",
+}
+
+
+def environment(user: int, requested: dict[str, str]) -> dict[str, str]:
+    """Return the base of `user` with the request's variables on top."""
+    return (_INSTALL if user == INSTALL_USER else _PROGRAM) | requested

@@ -1,0 +1,121 @@
+"""What Linux offers and Python's library does not: prctl, capset, the process table, the memory group's counter."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+from pathlib import Path
+
+PROGRAM_USER = 1000
+INSTALL_USER = 1001
+USERS = {"program": PROGRAM_USER, "install": INSTALL_USER}
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_CAPABILITY_VERSION_3 = 0x20080522
+_OWN_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def set_undumpable() -> None:
+    """Nobody of another user may trace this process or read its memory; children that do not exec inherit it."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
+def set_child_subreaper() -> None:
+    """Orphans below this process become its children."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def drop_capabilities() -> None:
+    """Give up every capability for good."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
+
+
+def become(user: int) -> None:
+    """Take the user's id, its own group alone, and umask 022. The capabilities go with the id."""
+    os.setgroups([user])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    os.umask(0o022)
+
+
+def raise_oom_score(score: int) -> None:
+    """Let the kernel choose this process before sandboxd's own when memory runs out."""
+    if int(_OWN_OOM_SCORE.read_text()) < score:
+        _OWN_OOM_SCORE.write_text(str(score))
+
+
+def close_descriptors_except(keep: set[int]) -> None:
+    """Close all descriptors of a freshly forked child but `keep` and the standard three."""
+    # Objects of the parent still name these numbers: never collected, they cannot close what gets a number next.
+    gc.freeze()
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - numbers, not paths
+        if descriptor > 2 and descriptor not in keep:  # noqa: PLR2004 - the standard three
+            try:
+                os.close(descriptor)
+            except OSError:  # the listing's own descriptor is closed already
+                continue
+
+
+def read_oom_kills() -> int:
+    """How many processes of this container the kernel has killed for memory; 0 if it does not say."""
+    for counter in _OOM_COUNTERS:
+        try:
+            found = re.search(r"^oom_kill (\d+)$", counter.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            return int(found[1])
+    return 0
+
+
+def _process_ids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - numbers
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Every process below `ancestor`, zombies included: one whose first thread has ended looks like a zombie too."""
+    children: dict[int, list[int]] = {}
+    for process in _process_ids():
+        try:
+            with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123 - Path costs a third of the scan
+                fields = file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # The name before the last parenthesis is the program's own choice.
+        parent = int(fields[fields.rindex(b")") + 2 :].split(maxsplit=2)[1])
+        children.setdefault(parent, []).append(process)
+    found: set[int] = set()
+    remaining = [ancestor]
+    while remaining:
+        below = children.get(remaining.pop(), [])
+        remaining += [process for process in below if process not in found]
+        found.update(below)
+    return found
+
+
+def processes_of_user(user: int) -> set[int]:
+    """Every process whose real, effective or saved user is `user`."""
+    wanted = str(user).encode()
+    found = set()
+    for process in _process_ids():
+        try:
+            with open(f"/proc/{process}/status", "rb") as file:  # noqa: PTH123 - as above
+                status = file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        line = re.search(rb"^Uid:\s*(.*)$", status, re.MULTILINE)
+        if line and wanted in line[1].split()[:3]:
+            found.add(process)
+    return found

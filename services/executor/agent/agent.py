@@ -1,0 +1,264 @@
+"""One sandbox's agent as the executor sees it: sandboxd dials, and dials again, and whatever it says is untrusted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from services.executor.agent.frames import (
+    MAX_HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Header,
+    count_field,
+    encode_frame,
+    list_field,
+    mapping_field,
+    read_frame,
+    text_field,
+)
+from services.executor.errors import AgentUnavailableError, FileCallError, ProtocolError
+
+PROTOCOL_VERSION = 1
+FIRST_FRAME_TIMEOUT_S = 5
+# sandboxd keeps at most 1 MiB of a call on its way; twice that many bytes waiting means that it ignores its credit.
+MAX_WAITING_CALL_BYTES = 2 << 20
+_PEER_CREDENTIALS = struct.Struct("3i")
+
+log = structlog.get_logger()
+
+
+class ProcessEvents(Protocol):
+    """Who hears of the processes. Each may raise ProtocolError, which ends the connection."""
+
+    def welcome(self, processes: Sequence[Header]) -> Mapping[str, Mapping[str, int]]:
+        """A connection begins: what sandboxd has. Returns the offsets stored of each process to go on with."""
+
+    def connected(self) -> None:
+        """The connection is in use from now on."""
+
+    def started(self, process_id: str) -> None:
+        """The leader runs."""
+
+    def output(self, process_id: str, stream: str, offset: int, data: bytes) -> Mapping[str, int]:
+        """Bytes came. Returns what is stored of both streams."""
+
+    def ended(self, process_id: str, header: Header) -> None:
+        """The leader's end."""
+
+    def disconnected(self) -> None:
+        """The connection is gone."""
+
+
+class Call:
+    """One call: an iterator over its data, and its result."""
+
+    def __init__(self, agent: Agent, number: int, path: str) -> None:
+        self._agent = agent
+        self._number = number
+        self._path = path
+        self._waiting: asyncio.Queue[tuple[Header, bytes] | None] = asyncio.Queue()
+        self._waiting_bytes = 0
+        self.finished = False
+
+    def feed(self, header: Header, payload: bytes) -> None:
+        """Takes an answer from the connection."""
+        self._waiting_bytes += len(payload)
+        if self._waiting_bytes > MAX_WAITING_CALL_BYTES:
+            raise ProtocolError("more of a call than its credit allows")
+        self._waiting.put_nowait((header, payload))
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self._waiting.put_nowait(None)
+
+    async def send_chunk(self, data: bytes, *, last: bool = False) -> None:
+        """Sends bytes of an upload, at most 64 KiB, and waits while the socket is full."""
+        await self._agent.send_and_drain({"type": "chunk", "call": self._number, "last": last}, data)
+
+    async def next(self) -> tuple[Header, bytes] | None:
+        """The next data, or None when `result` is there. FileCallError, AgentUnavailableError."""
+        item = await self._waiting.get()
+        if item is None:
+            self.finished = True
+            raise AgentUnavailableError(self._agent.sandbox_id, "the connection broke during a call")
+        header, payload = item
+        if payload:
+            self._waiting_bytes -= len(payload)
+            self._agent.send({"type": "credit", "call": self._number, "bytes": len(payload)})
+        if header["type"] == "data":
+            return header, payload
+        self.finished = True
+        if header["type"] == "error":
+            raise FileCallError(text_field(header, "kind"), self._path, text_field(header, "message"))
+        self.header = header
+        return None
+
+    async def result(self) -> Header:
+        """The result of a call whose data are of no interest, or have all been read."""
+        while not self.finished:
+            await self.next()
+        return self.header
+
+
+class Agent:
+    """The control socket of one sandbox, its connection, and the calls under way."""
+
+    def __init__(self, sandbox_id: str, events: ProcessEvents) -> None:
+        self.sandbox_id = sandbox_id
+        self.toolchains: dict[str, str] = {}
+        self._events = events
+        self._writer: asyncio.StreamWriter | None = None
+        self._calls: dict[int, Call] = {}
+        self._next_call = 1
+        self._connected = asyncio.Event()
+        self._acknowledge: dict[str, Mapping[str, int]] = {}
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Accepts sandboxd on a bound and listening unix socket, which it owns from now on."""
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=listener, limit=MAX_HEADER_BYTES + MAX_PAYLOAD_BYTES
+        )
+
+    async def close(self) -> None:
+        """Ends the connection and the listener."""
+        if self._server is not None:
+            self._server.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether sandboxd is there."""
+        return self._connected.is_set()
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        """AgentUnavailableError if sandboxd does not come in time."""
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout_s)
+        except TimeoutError:
+            raise AgentUnavailableError(self.sandbox_id, f"it did not connect within {timeout_s:.0f} s") from None
+
+    def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        """Sends a frame. AgentUnavailableError if there is no connection."""
+        if self._writer is None or not self._connected.is_set():
+            raise AgentUnavailableError(self.sandbox_id, "it is not connected")
+        self._writer.write(encode_frame(header, payload))
+
+    async def send_and_drain(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        """Sends a frame and waits while the socket's buffer is full."""
+        self.send(header, payload)
+        assert self._writer is not None
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise AgentUnavailableError(self.sandbox_id, "the connection broke during a call") from error
+
+    @asynccontextmanager
+    async def call(self, op: str, **fields: Any) -> AsyncIterator[Call]:
+        """Makes a call; leaving the block before its end drops it."""
+        number, self._next_call = self._next_call, self._next_call + 1
+        call = Call(self, number, str(fields.get("path", "")))
+        self.send({"type": "call", "call": number, "op": op, **fields})
+        self._calls[number] = call
+        try:
+            yield call
+        finally:
+            self._calls.pop(number, None)
+            if not call.finished and self.is_connected:
+                self.send({"type": "abort", "call": number})
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._converse(reader, writer)
+        except ProtocolError as error:
+            log.warning("agent broke its protocol", sandbox_id=self.sandbox_id, detail=error.detail)
+        except ConnectionError as error:
+            log.info("agent connection broke", sandbox_id=self.sandbox_id, detail=str(error))
+        finally:
+            if self._writer is writer:
+                self._forget_connection()
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _peer_uid(writer) != 0:
+            raise ProtocolError("a peer that is not root of the sandbox")
+        try:
+            first = await asyncio.wait_for(read_frame(reader), FIRST_FRAME_TIMEOUT_S)
+        except TimeoutError:
+            raise ProtocolError("no welcome in time") from None
+        if first is None:
+            return
+        header, _ = first
+        if header["type"] != "welcome" or header.get("protocol") != PROTOCOL_VERSION:
+            raise ProtocolError("a first frame that is no welcome of this version")
+        if self._writer is not None:
+            self._writer.close()
+            self._forget_connection()
+        self.toolchains = {str(k): str(v) for k, v in mapping_field(header, "toolchains").items()}
+        resume = self._events.welcome(list_field(header, "processes"))
+        writer.write(encode_frame({"type": "resume", "processes": {k: dict(v) for k, v in resume.items()}}))
+        self._writer = writer
+        self._connected.set()
+        self._events.connected()
+        while (frame := await read_frame(reader)) is not None:
+            self._dispatch(*frame)
+
+    def _dispatch(self, header: Header, payload: bytes) -> None:
+        match header["type"]:
+            case "output":
+                process_id = text_field(header, "process")
+                stored = self._events.output(
+                    process_id, text_field(header, "stream"), count_field(header, "offset"), payload
+                )
+                if not self._acknowledge:
+                    asyncio.get_running_loop().call_soon(self._send_acknowledgements)
+                self._acknowledge[process_id] = stored
+            case "started":
+                self._events.started(text_field(header, "process"))
+            case "ended":
+                self._events.ended(text_field(header, "process"), header)
+            case "data" | "result" | "error":
+                call = self._calls.get(count_field(header, "call"))
+                if call is not None:
+                    call.feed(header, payload)
+            case other:
+                raise ProtocolError(f"a frame of unknown type {other[:40]!r}")
+
+    def _send_acknowledgements(self) -> None:
+        """Once per turn of the loop: many small frames cost one acknowledgement."""
+        rows, self._acknowledge = self._acknowledge, {}
+        if self.is_connected:
+            for process_id, stored in rows.items():
+                self.send({"type": "ack", "process": process_id, **stored})
+
+    def _forget_connection(self) -> None:
+        self._writer = None
+        self._connected.clear()
+        for call in self._calls.values():
+            call.lose()
+        self._events.disconnected()
+
+
+def bind_listener(path: Path) -> socket.socket:
+    """A listening unix socket of mode 0600; one that a dead executor left is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+def _peer_uid(writer: asyncio.StreamWriter) -> int:
+    peer = writer.get_extra_info("socket")
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    return int(_PEER_CREDENTIALS.unpack(credentials)[1])

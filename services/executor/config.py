@@ -1,0 +1,78 @@
+"""The executor's configuration, from `QILA_*` variables."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.executor.ids import ALPHABET
+from services.executor.profile import Limits, load_profile
+from services.rpc.config import ConfigError, Environment
+
+INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+# A socket's whole path must stay below 100 bytes: "/sb/", the sandbox id and "/control.sock" take 46.
+MAX_RUN_DIRECTORY_BYTES = 52
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorConfig:
+    """What the executor needs to know. Times in seconds."""
+
+    state_directory: Path
+    run_directory: Path
+    instance: str
+    image: str
+    runtime: str | None
+    default_limits: Limits
+    max_sandboxes: int
+    idle_stop_s: float
+    doors_uid: int
+    log_level: str
+
+
+def read_config(environment: Environment) -> ExecutorConfig:
+    """Reads and validates the variables. ConfigError on a bad one."""
+    run_directory = environment.run_directory()
+    if len(os.fsencode(run_directory)) > MAX_RUN_DIRECTORY_BYTES:
+        rule = f"must be at most {MAX_RUN_DIRECTORY_BYTES} bytes: the sandboxes' sockets lie below it"
+        raise ConfigError(variable="QILA_RUN_DIR", value=str(run_directory), rule=rule)
+    image = environment.text("QILA_SANDBOX_IMAGE")
+    if not image:
+        rule = "must name the sandbox image; 'scripts/image --tag' prints the name of this version's"
+        raise ConfigError(variable="QILA_SANDBOX_IMAGE", value="", rule=rule)
+    instance = environment.text("QILA_INSTANCE")
+    if instance and not INSTANCE.match(instance):
+        rule = "must be 1 to 32 of [a-z0-9-] and begin with a letter or digit"
+        raise ConfigError(variable="QILA_INSTANCE", value=instance, rule=rule)
+    profile = load_profile().limits
+    return ExecutorConfig(
+        state_directory=environment.state_directory(),
+        run_directory=run_directory,
+        instance=instance,
+        image=image,
+        runtime=environment.text("QILA_RUNTIME") or None,
+        default_limits=Limits(
+            cpu_millis=environment.integer("QILA_CPU_MILLIS", profile.cpu_millis, minimum=10, maximum=64_000),
+            memory_bytes=environment.size("QILA_MEMORY", profile.memory_bytes, minimum=64 << 20, maximum=1 << 40),
+            pids=environment.integer("QILA_PIDS", profile.pids, minimum=16, maximum=32_768),
+        ),
+        max_sandboxes=environment.integer("QILA_MAX_SANDBOXES", 100, minimum=1, maximum=10_000),
+        idle_stop_s=environment.seconds("QILA_IDLE_STOP", 600, minimum=1, maximum=86_400 * 7),
+        doors_uid=environment.integer("QILA_DOORS_UID", 65_531, minimum=1, maximum=2_000_000_000),
+        log_level=environment.log_level(),
+    )
+
+
+def instance_of(config: ExecutorConfig) -> str:
+    """The installation's name on everything it makes: the configured one, or one minted once and kept."""
+    if config.instance:
+        return config.instance
+    path = config.state_directory / "instance"
+    if not path.exists():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(secrets.choice(ALPHABET) for _ in range(10)), encoding="ascii")
+        temporary.rename(path)
+    return path.read_text(encoding="ascii")

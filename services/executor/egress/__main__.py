@@ -1,0 +1,71 @@
+"""The doors process: `python -m services.executor.egress --control-fd N --uid U --gid G [--registries FILE]`."""
+
+import argparse
+import asyncio
+
+# Imported for their side effect: once root is given up, the interpreter's own files may be out of reach, and these are
+# what the standard library would import only at the first look-up of a host.
+import concurrent.futures.thread  # noqa: F401  # see above
+import encodings.idna  # noqa: F401  # see above
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+
+from services.executor.egress.control import InvalidMessage
+from services.executor.egress.privileges import drop_privileges
+from services.executor.egress.registries import DEFAULT_FILE, InvalidRegistries, load_registries
+from services.executor.egress.serving import serve
+from services.executor.egress.upstream import tls_context
+
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run until the executor closes the control channel; 0, or 1 after one line that says why not."""
+    arguments = _parse_arguments()
+    _configure_logging()
+    control = socket.socket(fileno=arguments.control_fd)
+    peer_uid = os.geteuid()
+    try:
+        # Both are files of the machine's owner, who may keep them from the user that the doors become.
+        registries = load_registries(arguments.registries)
+        context = tls_context()
+        drop_privileges(uid=arguments.uid, gid=arguments.gid)
+        asyncio.run(serve(control=control, peer_uid=peer_uid, registries=registries, context=context))
+    except (InvalidRegistries, InvalidMessage, OSError) as error:
+        _log.error("doors stopped", error=str(error))
+        return 1
+    return 0
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.executor.egress", description=__doc__)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--uid", type=int, required=True)
+    parser.add_argument("--gid", type=int, required=True)
+    parser.add_argument("--registries", type=Path, default=DEFAULT_FILE)
+    return parser.parse_args()
+
+
+def _configure_logging() -> None:
+    # Every line is one JSON object in ASCII: no value of a sandbox can break it or move a terminal's cursor.
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    # Libraries that log by themselves would write plain lines.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The doors process's main loop: does what the executor says until the executor is gone."""
+
+import asyncio
+import os
+import re
+import socket
+import ssl
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
+from services.executor.egress.listening import SandboxDoor
+from services.executor.egress.pypi_door import PypiDoor
+from services.executor.egress.registries import Registries
+from services.executor.egress.reports import Reports
+from services.executor.egress.upstream import Upstream
+from services.executor.egress.verdicts import Refused, Visit
+
+_log = structlog.get_logger()
+
+_SANDBOX_ID = re.compile(r"sb_[a-z2-7]{26}")
+_DRAIN_SECONDS = 5.0
+
+
+async def serve(*, control: socket.socket, peer_uid: int, registries: Registries, context: ssl.SSLContext) -> None:
+    """Serve until the executor closes the control channel, then drain.
+
+    Raises:
+        InvalidMessage: the executor broke the protocol; nothing is served any more.
+    """
+    channel = ControlChannel(control)
+    upstream = Upstream(context)
+    reports = Reports(channel)
+    reporting = asyncio.create_task(reports.send_all())
+    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports)
+    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports)
+    try:
+        await keeper.run()
+    finally:
+        await keeper.drain()
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
+        await upstream.close()
+        channel.close()
+
+
+class DoorKeeper:
+    """The doors of all sandboxes."""
+
+    def __init__(self, *, channel: ControlChannel, peer_uid: int, pypi: PypiDoor, reports: Reports) -> None:
+        self._channel = channel
+        self._peer_uid = peer_uid
+        self._pypi = pypi
+        self._reports = reports
+        self._doors: dict[str, SandboxDoor] = {}
+
+    async def run(self) -> None:
+        """Obey the executor until it closes the channel."""
+        try:
+            await self._channel.send({"type": "ready"})
+            while (message := await self._channel.receive()) is not None:
+                await self._channel.send(await self._obey(message))
+        except ChannelClosed:
+            _log.warning("executor is gone")
+
+    async def drain(self) -> None:
+        """Let what is under way end, for 5 s."""
+        await asyncio.gather(*(door.drain(_DRAIN_SECONDS) for door in self._doors.values()))
+
+    async def _obey(self, message: Message) -> dict[str, object]:
+        sandbox = message.fields.get("sandbox")
+        if not isinstance(sandbox, str) or not _SANDBOX_ID.fullmatch(sandbox):
+            raise InvalidMessage(problem="no sandbox id")
+        match message.type:
+            case "open" if message.descriptor is not None:
+                await self._open(sandbox, message.descriptor, install=message.fields.get("install") is True)
+                return {"type": "opened", "sandbox": sandbox}
+            case "close" if message.descriptor is None:
+                door = self._doors.pop(sandbox, None)
+                if door is not None:
+                    await door.close()
+                return {"type": "closed", "sandbox": sandbox}
+            case "phase" if message.descriptor is None:
+                return self._set_phase(sandbox, message.fields.get("install"))
+        if message.descriptor is not None:
+            os.close(message.descriptor)
+        raise InvalidMessage(problem=f"unexpected {message.type!r}")
+
+    async def _open(self, sandbox: str, descriptor: int, *, install: bool) -> None:
+        listener = socket.socket(fileno=descriptor)
+        if listener.family != socket.AF_UNIX or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.close()
+            raise InvalidMessage(problem="the descriptor is no listening unix socket")
+        door = self._doors.get(sandbox)
+        if door is None:
+            door = SandboxDoor(sandbox=sandbox, peer_uid=self._peer_uid, answer=self._answer, reports=self._reports)
+            self._doors[sandbox] = door
+        # Before the first connection: an install that outlives a restart must not be refused in between.
+        door.set_install(is_open=install)
+        await door.listen(listener)
+
+    def _set_phase(self, sandbox: str, install: Any) -> dict[str, object]:
+        door = self._doors.get(sandbox)
+        if not isinstance(install, bool):
+            raise InvalidMessage(problem="phase without install")
+        # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
+        if door is not None:
+            door.set_install(is_open=install)
+        return {"type": "phase_set", "sandbox": sandbox, "install": install}
+
+    async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
+        if visit.path.startswith("/pypi/"):
+            return await self._pypi.answer(request, visit)
+        raise Refused(status=404, rule="no such path", advice="there is no door at this path; PyPI's is /pypi/simple/.")

@@ -1,0 +1,138 @@
+"""What can go wrong in the executor, as objects; the servicer gives each its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ExecutorError(Exception):
+    """The root of the executor's own errors."""
+
+
+@dataclass
+class SandboxNotFoundError(ExecutorError):
+    """No such sandbox in this installation."""
+
+    sandbox_id: str
+
+    def __str__(self) -> str:
+        return f"no sandbox {self.sandbox_id!r} here; make one with CreateSandbox, or list them with ListSandboxes"
+
+
+@dataclass
+class ProcessNotFoundError(ExecutorError):
+    """No process of that id was started in the sandbox."""
+
+    sandbox_id: str
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"sandbox {self.sandbox_id} has no process {self.process_id!r}"
+
+
+@dataclass
+class ProcessExistsError(ExecutorError):
+    """The process id stands for another spec."""
+
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} was started with another spec; choose another id"
+
+
+@dataclass
+class OffsetError(ExecutorError):
+    """An offset lies beyond the end of an ended stream."""
+
+    stream: str
+    offset: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"offset {self.offset} of {self.stream} is beyond its end at {self.length}"
+
+
+@dataclass
+class LimitError(ExecutorError):
+    """A bound of the installation is reached."""
+
+    what: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: the limit is {self.limit}; wait for one to end, or remove one"
+
+
+@dataclass
+class InvalidFieldError(ExecutorError):
+    """A field of a request breaks its documented rule."""
+
+    field: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.rule}"
+
+
+@dataclass
+class EngineError(ExecutorError):
+    """The container engine does not answer, or refused."""
+
+    operation: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the container engine failed to {self.operation}: {self.detail}"
+
+
+@dataclass
+class ImageMissingError(ExecutorError):
+    """The sandbox image is not on this machine."""
+
+    image: str
+
+    def __str__(self) -> str:
+        return f"the sandbox image {self.image} is not on this machine; build it with 'make image'"
+
+
+@dataclass
+class AgentUnavailableError(ExecutorError):
+    """The sandbox's agent did not connect in time, or the connection broke during a call."""
+
+    sandbox_id: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the agent of sandbox {self.sandbox_id} is not reachable: {self.detail}; repeat the call"
+
+
+@dataclass
+class DoorsError(ExecutorError):
+    """The doors process is not there; it is being started again."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the doors to the registries do not answer: {self.detail}; repeat the call"
+
+
+@dataclass
+class ProtocolError(ExecutorError):
+    """The agent broke its protocol; what it says is untrusted, so the connection is closed."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the agent broke its protocol: {self.detail}"
+
+
+@dataclass
+class FileCallError(ExecutorError):
+    """A file call failed inside the sandbox."""
+
+    kind: str
+    path: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the workspace'}: {self.detail}"

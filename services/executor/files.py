@@ -1,0 +1,209 @@
+"""File calls: carried out inside the sandbox by sandboxd, with the rights of the sandbox's own users."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from services.executor.agent.agent import Agent
+from services.executor.agent.frames import Header, count_field, list_field, mapping_field, text_field
+from services.executor.errors import InvalidFieldError, ProtocolError
+
+MAX_PATH_BYTES = 4096
+MAX_NAME_BYTES = 255
+CHUNK_BYTES = 64 << 10
+ENTRY_FIELDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyEntry:
+    """A regular file of the workspace: path relative to it, bytes, nanoseconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """An installed environment whose marker is in place."""
+
+    ecosystem: str
+    fingerprint: str
+    current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveySummary:
+    """What a survey says beside its entries."""
+
+    digest: str
+    file_count: int
+    skipped_count: int
+    environments: Sequence[Environment]
+    has_own_deps: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """One row of a directory listing."""
+
+    name: str
+    kind: str
+    size: int
+    mtime_ns: int
+    executable: bool
+    link_target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileChunk:
+    """Bytes of the file at `index` of the request."""
+
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEnd:
+    """The file at `index` is complete."""
+
+    index: int
+    size: int
+    executable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFailure:
+    """The file at `index` could not be read."""
+
+    index: int
+    kind: str
+    message: str
+
+
+def check_path(path: str, *, field: str = "path", empty_allowed: bool = False) -> str:
+    """The path itself. InvalidFieldError, with the rule that it breaks."""
+    if empty_allowed and not path:
+        return path
+    if not path:
+        raise InvalidFieldError(field, "must not be empty; it is relative to the workspace, like 'src/main.py'")
+    if "\0" in path:
+        raise InvalidFieldError(field, "must not hold a NUL")
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise InvalidFieldError(field, f"must be at most {MAX_PATH_BYTES} bytes")
+    for part in path.split("/"):
+        if part in {"", ".", ".."}:
+            raise InvalidFieldError(field, "must be relative to the workspace, without empty parts, '.' or '..'")
+        if len(part.encode()) > MAX_NAME_BYTES:
+            raise InvalidFieldError(field, f"must have names of at most {MAX_NAME_BYTES} bytes")
+    return path
+
+
+async def write(
+    agent: Agent, *, path: str, executable: bool, user: str, chunks: AsyncIterator[bytes]
+) -> tuple[int, str]:
+    """Writes a file atomically; returns its size in bytes and SHA-256. FileCallError."""
+    async with agent.call("write", path=path, executable=executable, user=user) as call:
+        async for chunk in chunks:
+            for start in range(0, len(chunk), CHUNK_BYTES):
+                await call.send_chunk(chunk[start : start + CHUNK_BYTES])
+        await call.send_chunk(b"", last=True)
+        result = await call.result()
+        return count_field(result, "size"), text_field(result, "sha256")
+
+
+async def read(
+    agent: Agent, *, paths: Sequence[str], max_file_bytes: int, max_total_bytes: int, user: str
+) -> AsyncIterator[FileChunk | FileEnd | FileFailure]:
+    """Reads files in order."""
+    fields = {"paths": list(paths), "max_file_bytes": max_file_bytes, "max_total_bytes": max_total_bytes}
+    async with agent.call("read", user=user, **fields) as call:
+        while (item := await call.next()) is not None:
+            header, data = item
+            index = count_field(header, "index")
+            if index >= len(paths):
+                raise ProtocolError("a file that was not asked for")
+            if "end" in header:
+                end = mapping_field(header, "end")
+                yield FileEnd(index=index, size=count_field(end, "size"), executable=end.get("executable") is True)
+            elif "error" in header:
+                error = mapping_field(header, "error")
+                yield FileFailure(index=index, kind=text_field(error, "kind"), message=text_field(error, "message"))
+            else:
+                yield FileChunk(index=index, data=data)
+
+
+async def list_directory(agent: Agent, *, path: str) -> Sequence[FileInfo]:
+    """One directory, sorted by name. FileCallError."""
+    rows: list[FileInfo] = []
+    async with agent.call("list", path=path, user="program") as call:
+        while (item := await call.next()) is not None:
+            rows += [_file_info(row) for row in list_field(item[0], "files")]
+    return sorted(rows, key=lambda row: row.name)
+
+
+async def remove(agent: Agent, *, path: str, user: str) -> None:
+    """Removes a file or a tree. FileCallError."""
+    async with agent.call("remove", path=path, user=user) as call:
+        await call.result()
+
+
+async def link(agent: Agent, *, path: str, target: str, user: str) -> None:
+    """Makes or replaces a symbolic link. FileCallError."""
+    async with agent.call("link", path=path, target=target, user=user) as call:
+        await call.result()
+
+
+async def survey(agent: Agent) -> AsyncIterator[Sequence[SurveyEntry] | SurveySummary]:
+    """Batches of entries, the summary last."""
+    async with agent.call("survey", user="program") as call:
+        while (item := await call.next()) is not None:
+            yield [_survey_entry(row) for row in list_field(item[0], "entries")]
+        result = await call.result()
+        yield SurveySummary(
+            digest=text_field(result, "digest"),
+            file_count=count_field(result, "file_count"),
+            skipped_count=count_field(result, "skipped_count"),
+            environments=[_environment(row) for row in list_field(result, "environments")],
+            has_own_deps=result.get("has_own_deps") is True,
+        )
+
+
+def _object(row: object) -> Header:
+    if not isinstance(row, dict):
+        raise ProtocolError("a row that is not an object")
+    return row
+
+
+def _file_info(row: object) -> FileInfo:
+    fields = _object(row)
+    return FileInfo(
+        name=text_field(fields, "name"),
+        kind=text_field(fields, "kind"),
+        size=count_field(fields, "size"),
+        mtime_ns=max(int(fields.get("mtime_ns") or 0), 0),
+        executable=fields.get("executable") is True,
+        link_target=str(fields.get("link_target") or ""),
+    )
+
+
+def _environment(row: object) -> Environment:
+    fields = _object(row)
+    return Environment(
+        ecosystem=text_field(fields, "ecosystem"),
+        fingerprint=text_field(fields, "fingerprint"),
+        current=fields.get("current") is True,
+    )
+
+
+def _survey_entry(row: object) -> SurveyEntry:
+    if not isinstance(row, list) or len(row) != ENTRY_FIELDS:
+        raise ProtocolError("a survey entry of another shape")
+    path, *numbers = row
+    if not isinstance(path, str) or any(type(number) is not int for number in numbers):
+        raise ProtocolError("a survey entry of another shape")
+    size, mtime_ns, ctime_ns, inode = numbers
+    return SurveyEntry(path=path, size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)

@@ -1,0 +1,368 @@
+"""The processes of one sandbox: started once by id, spooled, watched by any number, ended in exactly one way."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.executor.agent.frames import Header, count_field, mapping_field, text_field
+from services.executor.errors import (
+    LimitError,
+    OffsetError,
+    ProcessExistsError,
+    ProcessNotFoundError,
+    ProtocolError,
+)
+from services.executor.ids import is_process_id
+from services.executor.process_log import ProcessLog
+from services.executor.spool import STREAMS, Chunk, Cursor, Spool
+
+MAX_RUNNING = 16
+# Ended processes whose spool is kept; older ones go when a new one starts.
+MAX_KEPT = 256
+SIGNAL_LIMIT = 128
+# A watcher of a busy stream gets a few large chunks instead of thousands of small ones; the first byte after a quiet
+# moment is never held back.
+COALESCE_S = 0.004
+DEFAULT_OUTPUT_LIMIT_BYTES = 64 << 20
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSpec:
+    """What to run. Times in milliseconds, 0 for no limit; limits in bytes."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    user: str
+    timeout_ms: int
+    output_limit_bytes: int
+    end_at_output_limit: bool
+    background: bool
+
+    def digest(self) -> str:
+        """The same spec has the same digest."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEnd:
+    """How a process ended: `kind` is a field of the wire's oneof; the rest as far as it applies."""
+
+    kind: str
+    time: str
+    lengths: Mapping[str, int]
+    dropped_bytes: int
+    oom_kills: int = 0
+    code: int = 0
+    error: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The first event of every stream."""
+
+    time: str
+
+
+@dataclass(kw_only=True)
+class Process:
+    """One process; `changed` is set, and replaced, whenever a watcher may find something new."""
+
+    id: str
+    spec: ProcessSpec
+    directory: Path
+    spool: Spool
+    start_time: str = ""
+    end: ProcessEnd | None = None
+    # The end that was asked for by the executor itself; sandboxd reports the kill as `cancelled`.
+    verdict: str | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def notify(self) -> None:
+        """Wakes every watcher."""
+        event, self.changed = self.changed, asyncio.Event()
+        event.set()
+
+
+class ProcessTable:
+    """Implements what the agent reports to; `send` reaches sandboxd, `kill_container` ends what cannot be killed."""
+
+    def __init__(
+        self,
+        sandbox_id: str,
+        directory: Path,
+        *,
+        send: Callable[[Mapping[str, Any]], None],
+        kill_container: Callable[[str], None],
+        on_disconnect: Callable[[], None],
+    ) -> None:
+        self._sandbox_id = sandbox_id
+        self._directory = directory
+        self._send = send
+        self._kill_container = kill_container
+        self._on_disconnect = on_disconnect
+        self._processes: dict[str, Process] = {}
+        self._unstarted: list[Process] = []
+        self._forget: list[str] = []
+        self._log = ProcessLog(directory.with_suffix(".jsonl"))
+        self._recover()
+
+    @property
+    def running(self) -> Sequence[Process]:
+        """Processes that have not ended."""
+        return [process for process in self._processes.values() if process.end is None]
+
+    def find(self, process_id: str) -> Process:
+        """ProcessNotFoundError if there is none."""
+        process = self._processes.get(process_id)
+        if process is None:
+            raise ProcessNotFoundError(self._sandbox_id, process_id)
+        return process
+
+    def known(self, process_id: str, spec: ProcessSpec) -> Process | None:
+        """The process of that id, if it was started. ProcessExistsError if it has another spec."""
+        process = self._processes.get(process_id)
+        if process is not None and process.spec.digest() != spec.digest():
+            raise ProcessExistsError(process_id)
+        return process
+
+    def start(self, process_id: str, spec: ProcessSpec) -> Process:
+        """Starts a process, or returns the one that has this id and spec. LimitError, ProcessExistsError."""
+        process = self.known(process_id, spec)
+        if process is not None:
+            return process
+        if not spec.background and sum(not p.spec.background for p in self.running) >= MAX_RUNNING:
+            raise LimitError("processes running in one sandbox", MAX_RUNNING)
+        self._prune()
+        self._log.write(process_id, "spec", asdict(spec))
+        process = self._add(process_id, spec)
+        self._send_start(process)
+        return process
+
+    async def watch(self, process: Process, offsets: Mapping[str, int]) -> AsyncIterator[Started | Chunk | ProcessEnd]:
+        """Events from the offsets on, until the end. OffsetError if one lies beyond the end of an ended stream."""
+        if process.end is not None:
+            for stream in STREAMS:
+                if offsets[stream] > process.end.lengths[stream]:
+                    raise OffsetError(stream, offsets[stream], process.end.lengths[stream])
+        cursor = Cursor(position=dict(offsets))
+        said_started = False
+        last_chunk = 0.0
+        while True:
+            changed, end = process.changed, process.end
+            if not said_started and (process.start_time or end is not None):
+                said_started = True
+                yield Started(time=process.start_time or _now())
+            while (chunk := process.spool.read(cursor, ended=end is not None)) is not None:
+                last_chunk = time.monotonic()
+                yield chunk
+            if end is not None:
+                yield end
+                return
+            await changed.wait()
+            pause = last_chunk + COALESCE_S - time.monotonic()
+            if pause > 0 and process.end is None:
+                await asyncio.sleep(pause)
+
+    def cancel(self, process_id: str, verdict: str = "cancelled") -> None:
+        """Kills all that the process started; it ends with the verdict."""
+        process = self.find(process_id)
+        if process.end is None and process.verdict is None:
+            process.verdict = verdict
+        self._send({"type": "cancel", "process": process_id})
+
+    def lose(self, detail: str) -> None:
+        """The container is gone: whatever ran has ended in a way that nobody knows."""
+        for process in self.running:
+            self._finish(process, kind="sandbox_lost", lengths=process.spool.received, detail=detail)
+
+    def close(self) -> None:
+        """Closes the spools; nothing can be watched afterwards."""
+        self._log.close()
+        for process in self._processes.values():
+            process.spool.close()
+
+    def welcome(self, processes: Sequence[Header]) -> Mapping[str, Mapping[str, int]]:
+        """See ProcessEvents. What sandboxd does not know any more, and did start, is lost."""
+        there = {text_field(row, "process") for row in processes if isinstance(row, dict)}
+        resume: dict[str, Mapping[str, int]] = {}
+        self._unstarted = []
+        for process in self.running:
+            if process.id in there:
+                resume[process.id] = process.spool.received
+            elif process.start_time:
+                self._finish(
+                    process, kind="sandbox_lost", lengths=process.spool.received, detail="the sandbox was restarted"
+                )
+            else:
+                self._unstarted.append(process)
+        return resume
+
+    def connected(self) -> None:
+        """See ProcessEvents. Sends what was recorded, but could not be sent before."""
+        for process in self._unstarted:
+            self._send_start(process)
+            if process.verdict is not None:
+                self._send({"type": "cancel", "process": process.id})
+
+    def started(self, process_id: str) -> None:
+        """See ProcessEvents."""
+        process = self._processes.get(process_id)
+        if process is not None and not process.start_time:
+            process.start_time = _now()
+            self._log.write(process_id, "started", {"time": process.start_time})
+            process.notify()
+
+    def output(self, process_id: str, stream: str, offset: int, data: bytes) -> Mapping[str, int]:
+        """See ProcessEvents."""
+        process = self._processes.get(process_id)
+        if process is None or process.end is not None:
+            raise ProtocolError("output of a process that does not run")
+        process.spool.append(stream, offset, data)
+        process.notify()
+        if process.spec.end_at_output_limit and process.spool.is_full and process.verdict is None:
+            self.cancel(process_id, "output_limit")
+        return process.spool.received
+
+    def ended(self, process_id: str, header: Header) -> None:
+        """See ProcessEvents. A second report of the same end is answered by `forget` alone."""
+        process = self._processes.get(process_id)
+        if process is not None and process.end is None:
+            self._end(process, header)
+        self._send({"type": "forget", "process": process_id})
+
+    def disconnected(self) -> None:
+        """See ProcessEvents."""
+        self._on_disconnect()
+
+    def _end(self, process: Process, header: Header) -> None:
+        end = mapping_field(header, "end")
+        offsets = mapping_field(header, "offsets")
+        lengths = {stream: count_field(offsets, stream) for stream in STREAMS}
+        if any(lengths[stream] < process.spool.received[stream] for stream in STREAMS):
+            raise ProtocolError("an end before the output's end")
+        kind, code = text_field(end, "kind"), 0
+        if kind == "exited":
+            code = count_field(end, "code")
+        elif kind == "signaled":
+            code = count_field(end, "signal")
+        elif kind == "unkillable":
+            self._kill_container("processes of an exec could not be killed")
+            kind = "sandbox_lost"
+        elif kind == "cancelled":
+            kind = process.verdict or "cancelled"
+        elif kind not in {"timed_out", "oom_killed", "start_failed"}:
+            raise ProtocolError("an end of unknown kind")
+        if (kind == "exited" and code > 255) or (kind == "signaled" and not 0 < code < SIGNAL_LIMIT):  # noqa: PLR2004 - an exit code is one byte
+            raise ProtocolError("an end that no process can have")
+        self._finish(
+            process,
+            kind=kind,
+            lengths=lengths,
+            code=code,
+            oom_kills=min(count_field(header, "oom_kills"), 0xFFFFFFFF),
+            error=str(end.get("error") or "")[:64],
+            detail=str(end.get("detail") or "")[:1024],
+        )
+
+    def _finish(
+        self,
+        process: Process,
+        *,
+        kind: str,
+        lengths: Mapping[str, int],
+        code: int = 0,
+        oom_kills: int = 0,
+        error: str = "",
+        detail: str = "",
+    ) -> None:
+        process.spool.finish(dict(lengths))
+        process.end = ProcessEnd(
+            kind=kind,
+            time=_now(),
+            lengths=process.spool.received,
+            dropped_bytes=process.spool.dropped,
+            oom_kills=oom_kills,
+            code=code,
+            error=error,
+            detail=detail,
+        )
+        self._log.write(process.id, "ended", asdict(process.end))
+        process.notify()
+        log.info("process ended", sandbox_id=self._sandbox_id, process_id=process.id, end=kind, code=code)
+
+    def _send_start(self, process: Process) -> None:
+        spec = process.spec
+        self._send(
+            {
+                "type": "start",
+                "process": process.id,
+                "argv": list(spec.argv),
+                "env": dict(spec.env),
+                "cwd": spec.cwd,
+                "user": spec.user,
+                "timeout_ms": spec.timeout_ms,
+                "background": spec.background,
+            }
+        )
+
+    def _add(self, process_id: str, spec: ProcessSpec) -> Process:
+        directory = self._directory / process_id
+        process = Process(
+            id=process_id, spec=spec, directory=directory, spool=Spool(directory, spec.output_limit_bytes)
+        )
+        self._processes[process_id] = process
+        return process
+
+    def _prune(self) -> None:
+        ended = [process for process in self._processes.values() if process.end is not None]
+        for process in ended[: max(len(ended) - MAX_KEPT + 1, 0)]:
+            self._log.write(process.id, "removed", {})
+            self._remove(process)
+        if self._log.is_long(len(self._processes)):
+            self._log.rewrite(self._rows())
+
+    def _remove(self, process: Process) -> None:
+        del self._processes[process.id]
+        process.spool.close()
+        shutil.rmtree(process.directory, ignore_errors=True)
+
+    def _recover(self) -> None:
+        for process_id, what, fields in self._log.read():
+            if what == "spec":
+                assert is_process_id(process_id)
+                self._add(process_id, ProcessSpec(**{**fields, "argv": tuple(fields["argv"])}))
+            elif what == "started":
+                self._processes[process_id].start_time = fields["time"]
+            elif what == "ended":
+                self._processes[process_id].end = ProcessEnd(**fields)
+            else:
+                self._remove(self._processes[process_id])
+        if self._log.exists:
+            self._log.rewrite(self._rows())
+
+    def _rows(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        for process in self._processes.values():
+            yield process.id, "spec", asdict(process.spec)
+            if process.start_time:
+                yield process.id, "started", {"time": process.start_time}
+            if process.end is not None:
+                yield process.id, "ended", asdict(process.end)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()

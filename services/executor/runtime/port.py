@@ -1,0 +1,67 @@
+"""The runtime port: what the executor asks of a container engine, and nothing more.
+
+Docker is the first implementation; another engine (Kubernetes pods with volume claims, say) implements the same port
+and passes the same contract suite.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from services.executor.profile import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSpec:
+    """What a sandbox is made of. `socket_directory` is mounted read-only into the container."""
+
+    sandbox_id: str
+    image: str
+    limits: Limits
+    socket_directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxStatus:
+    """What the engine's labels and states tell of one sandbox."""
+
+    sandbox_id: str
+    has_volume: bool
+    has_container: bool
+    running: bool
+    create_time: datetime.datetime | None
+
+
+class Runtime(Protocol):
+    """The engine. Every call may raise EngineError; each is bounded in time."""
+
+    async def check(self, image: str) -> None:
+        """Raises EngineError if the engine does not answer, ImageMissingError if it lacks the image."""
+
+    async def create(self, spec: SandboxSpec) -> None:
+        """Makes volume and container. Either that is there already is kept, so a repeat completes a broken one."""
+
+    async def start(self, sandbox_id: str) -> None:
+        """Starts the container; OK if it runs. EngineError if there is none."""
+
+    async def kill(self, sandbox_id: str) -> None:
+        """Kills every process of the container at once; OK if it does not run or is not there."""
+
+    async def remove(self, sandbox_id: str) -> None:
+        """Removes container and volume; OK if they are not there."""
+
+    async def remove_container(self, sandbox_id: str) -> None:
+        """Removes the container alone; OK if it is not there."""
+
+    async def list(self) -> Sequence[SandboxStatus]:
+        """Every sandbox of this installation that has a volume or a container."""
+
+    async def is_running(self, sandbox_id: str) -> bool:
+        """Whether the container runs."""
+
+    async def close(self) -> None:
+        """Gives back what the port itself holds; touches no container."""

@@ -1,0 +1,392 @@
+"""The wire side of the executor: unpack, call, pack. Errors leave as QilaError; see protos/qila/executor/v1."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from qila.executor.v1 import executor_pb2 as pb
+from qila.executor.v1 import executor_pb2_grpc
+from services.executor import errors, files
+from services.executor.files import check_path
+from services.executor.ids import is_process_id
+from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES, Process, ProcessEnd, ProcessSpec, Started
+from services.executor.profile import Limits
+from services.executor.sandboxes import Sandbox, Sandboxes
+from services.executor.spool import Chunk
+from services.rpc.errors import ErrorCode, QilaError
+
+# The servicers never use it: interceptors set status and metadata.
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_ARGUMENT_BYTES = 512 << 10
+MAX_PATHS = 20_000
+MAX_OUTPUT_LIMIT_BYTES = 1 << 30
+SURVEY_ROWS = 500
+MIN_LIMITS = Limits(cpu_millis=10, memory_bytes=64 << 20, pids=16)
+MAX_LIMITS = Limits(cpu_millis=64_000, memory_bytes=1 << 40, pids=32_768)
+
+_USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
+_STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR}
+_FILE_KINDS = {
+    "file": pb.FILE_KIND_FILE,
+    "directory": pb.FILE_KIND_DIRECTORY,
+    "link": pb.FILE_KIND_LINK,
+    "other": pb.FILE_KIND_OTHER,
+}
+_FILE_ERRORS = {
+    "not_found": pb.FILE_ERROR_KIND_NOT_FOUND,
+    "not_a_file": pb.FILE_ERROR_KIND_NOT_A_FILE,
+    "is_a_directory": pb.FILE_ERROR_KIND_NOT_A_FILE,
+    "not_a_directory": pb.FILE_ERROR_KIND_NOT_FOUND,
+    "too_large": pb.FILE_ERROR_KIND_TOO_LARGE,
+    "permission_denied": pb.FILE_ERROR_KIND_PERMISSION_DENIED,
+}
+_FILE_CODES = {
+    "not_found": ErrorCode.NOT_FOUND,
+    "no_space": ErrorCode.RESOURCE_EXHAUSTED,
+    "too_large": ErrorCode.RESOURCE_EXHAUSTED,
+    "invalid_path": ErrorCode.INVALID_ARGUMENT,
+}
+_CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
+    errors.SandboxNotFoundError: (ErrorCode.NOT_FOUND, "SANDBOX_NOT_FOUND"),
+    errors.ProcessNotFoundError: (ErrorCode.NOT_FOUND, "PROCESS_NOT_FOUND"),
+    errors.ProcessExistsError: (ErrorCode.ALREADY_EXISTS, "PROCESS_EXISTS"),
+    errors.OffsetError: (ErrorCode.OUT_OF_RANGE, "OFFSET_BEYOND_END"),
+    errors.LimitError: (ErrorCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
+    errors.InvalidFieldError: (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    errors.EngineError: (ErrorCode.UNAVAILABLE, "ENGINE_UNAVAILABLE"),
+    errors.ImageMissingError: (ErrorCode.UNAVAILABLE, "IMAGE_MISSING"),
+    errors.AgentUnavailableError: (ErrorCode.UNAVAILABLE, "AGENT_UNAVAILABLE"),
+    errors.DoorsError: (ErrorCode.UNAVAILABLE, "DOORS_UNAVAILABLE"),
+    errors.ProtocolError: (ErrorCode.UNAVAILABLE, "AGENT_UNAVAILABLE"),
+}
+
+
+class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
+    """One adapter a call; the sandboxes decide."""
+
+    def __init__(self, sandboxes: Sandboxes, default_limits: Limits) -> None:
+        self._sandboxes = sandboxes
+        self._default_limits = default_limits
+
+    async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Context) -> pb.CreateSandboxResponse:
+        """See the proto."""
+        with wire_errors():
+            sandbox = await self._sandboxes.create(self._limits(request.limits))
+            return pb.CreateSandboxResponse(sandbox=_pack_sandbox(sandbox))
+
+    async def GetSandbox(self, request: pb.GetSandboxRequest, context: Context) -> pb.GetSandboxResponse:
+        """See the proto."""
+        with wire_errors():
+            return pb.GetSandboxResponse(sandbox=_pack_sandbox(self._sandboxes.find(request.sandbox_id)))
+
+    async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Context) -> pb.ListSandboxesResponse:
+        """See the proto."""
+        return pb.ListSandboxesResponse(sandboxes=[_pack_sandbox(sandbox) for sandbox in self._sandboxes.list()])
+
+    async def RemoveSandbox(self, request: pb.RemoveSandboxRequest, context: Context) -> pb.RemoveSandboxResponse:
+        """See the proto."""
+        with wire_errors():
+            await self._sandboxes.remove(request.sandbox_id)
+            return pb.RemoveSandboxResponse()
+
+    async def SurveyWorkspace(
+        self, request: pb.SurveyWorkspaceRequest, context: Context
+    ) -> AsyncIterator[pb.SurveyWorkspaceResponse]:
+        """See the proto."""
+        with wire_errors():
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            async for batch in files.survey(sandbox.agent):
+                if isinstance(batch, files.SurveySummary):
+                    yield pb.SurveyWorkspaceResponse(summary=_pack_summary(batch, sandbox.agent.toolchains))
+                    continue
+                for start in range(0, len(batch), SURVEY_ROWS):
+                    rows = batch[start : start + SURVEY_ROWS]
+                    yield pb.SurveyWorkspaceResponse(entries=[_pack_entry(row) for row in rows])
+
+    async def WriteFile(
+        self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Context
+    ) -> pb.WriteFileResponse:
+        """See the proto."""
+        with wire_errors():
+            first = await anext(request_iterator, None)
+            if first is None or first.WhichOneof("part") != "header":
+                raise errors.InvalidFieldError("header", "must come in the first message")
+            header = first.header
+            path = check_path(header.path)
+            sandbox = await self._sandboxes.ready(header.sandbox_id)
+            size, digest = await files.write(
+                sandbox.agent,
+                path=path,
+                executable=header.executable,
+                user=_USERS[header.user],
+                chunks=_chunks(request_iterator),
+            )
+            return pb.WriteFileResponse(size=size, sha256=digest)
+
+    async def ReadFiles(self, request: pb.ReadFilesRequest, context: Context) -> AsyncIterator[pb.ReadFilesResponse]:
+        """See the proto."""
+        with wire_errors():
+            if len(request.paths) > MAX_PATHS:
+                raise errors.InvalidFieldError("paths", f"must be at most {MAX_PATHS}")
+            paths = [check_path(path, field="paths") for path in request.paths]
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            parts = files.read(
+                sandbox.agent,
+                paths=paths,
+                max_file_bytes=request.max_file_bytes,
+                max_total_bytes=request.max_total_bytes,
+                user=_USERS[request.user],
+            )
+            async for part in parts:
+                yield _pack_file_part(part)
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:
+        """See the proto."""
+        with wire_errors():
+            path = check_path(request.path, empty_allowed=True)
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            rows = await files.list_directory(sandbox.agent, path=path)
+            return pb.ListFilesResponse(files=[_pack_file_info(row) for row in rows])
+
+    async def RemoveFile(self, request: pb.RemoveFileRequest, context: Context) -> pb.RemoveFileResponse:
+        """See the proto."""
+        with wire_errors():
+            path = check_path(request.path)
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            await files.remove(sandbox.agent, path=path, user=_USERS[request.user])
+            return pb.RemoveFileResponse()
+
+    async def MakeLink(self, request: pb.MakeLinkRequest, context: Context) -> pb.MakeLinkResponse:
+        """See the proto."""
+        with wire_errors():
+            path = check_path(request.path)
+            if not request.target or "\0" in request.target or len(request.target.encode()) > files.MAX_PATH_BYTES:
+                raise errors.InvalidFieldError("target", f"must be 1 to {files.MAX_PATH_BYTES} bytes without NUL")
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            await files.link(sandbox.agent, path=path, target=request.target, user=_USERS[request.user])
+            return pb.MakeLinkResponse()
+
+    async def RunProcess(self, request: pb.RunProcessRequest, context: Context) -> AsyncIterator[pb.RunProcessResponse]:
+        """See the proto."""
+        with wire_errors():
+            if not is_process_id(request.process_id):
+                raise errors.InvalidFieldError("process_id", "must be 1 to 64 of [A-Za-z0-9_.-]")
+            spec = _unpack_spec(request.spec)
+            sandbox = self._sandboxes.find(request.sandbox_id)
+            process = sandbox.processes.known(request.process_id, spec)
+            if process is None:
+                sandbox = await self._sandboxes.ready(request.sandbox_id)
+                process = sandbox.processes.start(request.process_id, spec)
+            async for event in _watch(sandbox, process, getattr(request, "from")):
+                yield pb.RunProcessResponse(event=event)
+
+    async def AttachProcess(
+        self, request: pb.AttachProcessRequest, context: Context
+    ) -> AsyncIterator[pb.AttachProcessResponse]:
+        """See the proto."""
+        with wire_errors():
+            sandbox = self._sandboxes.find(request.sandbox_id)
+            process = sandbox.processes.find(request.process_id)
+            async for event in _watch(sandbox, process, getattr(request, "from")):
+                yield pb.AttachProcessResponse(event=event)
+
+    async def CancelProcess(self, request: pb.CancelProcessRequest, context: Context) -> pb.CancelProcessResponse:
+        """See the proto."""
+        with wire_errors():
+            sandbox = self._sandboxes.find(request.sandbox_id)
+            sandbox.processes.find(request.process_id)
+            # A container that does not run has no processes left to kill.
+            if sandbox.running:
+                await self._sandboxes.ready(request.sandbox_id)
+                sandbox.processes.cancel(request.process_id)
+            return pb.CancelProcessResponse()
+
+    async def SetInstallPhase(self, request: pb.SetInstallPhaseRequest, context: Context) -> pb.SetInstallPhaseResponse:
+        """See the proto."""
+        with wire_errors():
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            killed = await self._sandboxes.set_install_phase(sandbox, install=request.open)
+            return pb.SetInstallPhaseResponse(killed_count=killed)
+
+    def _limits(self, wanted: pb.Limits) -> Limits:
+        chosen: dict[str, int] = {}
+        for name in ("cpu_millis", "memory_bytes", "pids"):
+            value = getattr(wanted, name) or getattr(self._default_limits, name)
+            low, high = getattr(MIN_LIMITS, name), getattr(MAX_LIMITS, name)
+            if not low <= value <= high:
+                raise errors.InvalidFieldError(f"limits.{name}", f"must be {low} to {high}, or 0 for the default")
+            chosen[name] = value
+        return Limits(**chosen)
+
+
+@contextmanager
+def wire_errors() -> Iterator[None]:
+    """The executor's own errors become the vocabulary that every service speaks."""
+    try:
+        yield
+    except errors.FileCallError as error:
+        code = _FILE_CODES.get(error.kind, ErrorCode.FAILED_PRECONDITION)
+        raise QilaError(code=code, reason=f"FILE_{error.kind.upper()}", message=str(error)) from error
+    except errors.ExecutorError as error:
+        code, reason = _CODES[type(error)]
+        raise QilaError(code=code, reason=reason, message=str(error)) from error
+
+
+async def _chunks(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        part = request.WhichOneof("part")
+        if part == "end":
+            return
+        if part != "chunk":
+            raise errors.InvalidFieldError("chunk", "must come in every message between header and end")
+        yield request.chunk
+    # A caller that was cut off looks the same as one that stopped: only the end says that the file is whole.
+    raise errors.InvalidFieldError("end", "must come last: the stream has broken off, and nothing was written")
+
+
+async def _watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncIterator[pb.ProcessEvent]:
+    sandbox.users += 1
+    try:
+        wanted = {"stdout": offsets.stdout, "stderr": offsets.stderr}
+        async for event in sandbox.processes.watch(process, wanted):
+            yield _pack_event(event)
+    finally:
+        sandbox.users -= 1
+        sandbox.touch()
+
+
+def _unpack_spec(spec: pb.ProcessSpec) -> ProcessSpec:
+    if not spec.argv or not spec.argv[0]:
+        raise errors.InvalidFieldError("spec.argv", "must have at least one, non-empty, word")
+    words = [*spec.argv, *spec.env.keys(), *spec.env.values(), spec.working_directory]
+    if any("\0" in word for word in words):
+        raise errors.InvalidFieldError("spec", "must not hold a NUL in an argument, variable or directory")
+    if any(not name or "=" in name for name in spec.env):
+        raise errors.InvalidFieldError("spec.env", "must have names without '='")
+    if sum(len(word.encode()) + 1 for word in words) > MAX_ARGUMENT_BYTES:
+        raise errors.InvalidFieldError(
+            "spec.argv", f"must be, with the environment, at most {MAX_ARGUMENT_BYTES} bytes"
+        )
+    if spec.output_limit_bytes > MAX_OUTPUT_LIMIT_BYTES:
+        raise errors.InvalidFieldError("spec.output_limit_bytes", f"must be at most {MAX_OUTPUT_LIMIT_BYTES}")
+    return ProcessSpec(
+        argv=tuple(spec.argv),
+        env=dict(spec.env),
+        cwd="/".join(filter(None, ("/sandbox", spec.working_directory)))
+        if not spec.working_directory.startswith("/")
+        else spec.working_directory,
+        user=_USERS[spec.user],
+        timeout_ms=_milliseconds(spec.timeout),
+        output_limit_bytes=spec.output_limit_bytes or DEFAULT_OUTPUT_LIMIT_BYTES,
+        end_at_output_limit=spec.end_at_output_limit,
+        background=spec.background,
+    )
+
+
+def _milliseconds(duration: Duration) -> int:
+    milliseconds: int = duration.ToMilliseconds()
+    if milliseconds < 0:
+        raise errors.InvalidFieldError("spec.timeout", "must not be negative")
+    return milliseconds
+
+
+def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
+    record = sandbox.record
+    return pb.Sandbox(
+        id=record.id,
+        state=pb.SANDBOX_STATE_RUNNING if sandbox.running else pb.SANDBOX_STATE_STOPPED,
+        create_time=_timestamp(record.create_time),
+        limits=pb.Limits(
+            cpu_millis=record.limits.cpu_millis,
+            memory_bytes=record.limits.memory_bytes,
+            pids=record.limits.pids,
+        ),
+        image=record.image,
+    )
+
+
+def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str]) -> pb.SurveySummary:
+    return pb.SurveySummary(
+        digest=summary.digest,
+        file_count=summary.file_count,
+        skipped_count=summary.skipped_count,
+        environments=[
+            pb.Environment(ecosystem=row.ecosystem, fingerprint=row.fingerprint, current=row.current)
+            for row in summary.environments
+        ],
+        toolchains=toolchains,
+        has_own_deps=summary.has_own_deps,
+    )
+
+
+def _pack_entry(row: files.SurveyEntry) -> pb.SurveyEntry:
+    return pb.SurveyEntry(path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=row.inode)
+
+
+def _pack_file_info(row: files.FileInfo) -> pb.FileInfo:
+    return pb.FileInfo(
+        name=row.name,
+        kind=_FILE_KINDS.get(row.kind, pb.FILE_KIND_OTHER),
+        size=row.size,
+        mtime_ns=row.mtime_ns,
+        executable=row.executable,
+        link_target=row.link_target,
+    )
+
+
+def _pack_file_part(part: files.FileChunk | files.FileEnd | files.FileFailure) -> pb.ReadFilesResponse:
+    match part:
+        case files.FileChunk():
+            return pb.ReadFilesResponse(index=part.index, chunk=part.data)
+        case files.FileEnd():
+            return pb.ReadFilesResponse(index=part.index, end=pb.FileEnd(size=part.size, executable=part.executable))
+        case files.FileFailure():
+            kind = _FILE_ERRORS.get(part.kind, pb.FILE_ERROR_KIND_IO)
+            return pb.ReadFilesResponse(index=part.index, error=pb.FileError(kind=kind, message=part.message))
+
+
+def _pack_event(event: Started | Chunk | ProcessEnd) -> pb.ProcessEvent:
+    match event:
+        case Started():
+            return pb.ProcessEvent(started=pb.ProcessStarted(time=_timestamp(event.time)))
+        case Chunk():
+            output = pb.Output(stream=_STREAMS[event.stream], offset=event.offset, data=event.data)
+            return pb.ProcessEvent(output=output)
+        case ProcessEnd():
+            return pb.ProcessEvent(ended=_pack_end(event))
+
+
+def _pack_end(end: ProcessEnd) -> pb.ProcessEnded:
+    packed = pb.ProcessEnded(
+        time=_timestamp(end.time),
+        length=pb.Offsets(**end.lengths),
+        dropped_bytes=end.dropped_bytes,
+        oom_kills=end.oom_kills,
+    )
+    match end.kind:
+        case "exited":
+            packed.exited = end.code
+        case "signaled":
+            packed.signaled = end.code
+        case "sandbox_lost":
+            packed.sandbox_lost.detail = end.detail
+        case "start_failed":
+            packed.start_failed.error = end.error
+            packed.start_failed.detail = end.detail
+        case kind:
+            getattr(packed, kind).SetInParent()
+    return packed
+
+
+def _timestamp(text: str) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.datetime.fromisoformat(text))
+    return stamp

@@ -1,0 +1,73 @@
+"""Runs the gateway: `python -m services.gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from qila.gateway.v1 import gateway_pb2_grpc
+from services.gateway.conductor import Conductor
+from services.gateway.config import GatewayConfig, read_config
+from services.gateway.executor_client import ExecutorClient
+from services.gateway.resolver_client import ResolverClient
+from services.gateway.servicer import GatewayServicer
+from services.gateway.store.sql import SqlStore, open_store, upgrade
+from services.rpc import log
+from services.rpc.channel import build_channel
+from services.rpc.config import StartError, run_service
+from services.rpc.server import ServerConfig, build_server, serve
+
+SERVICE_NAME: Final = "qila.gateway.v1.GatewayService"
+
+
+async def main(config: GatewayConfig) -> None:
+    """Serves until it is told to stop.
+
+    Raises:
+        StartError: the address or the database cannot be used.
+    """
+    log.configure("gateway", level=config.log_level)
+    async with AsyncExitStack() as stack:
+        executor_channel = await stack.enter_async_context(build_channel(config.executor_address))
+        resolver_channel = await stack.enter_async_context(build_channel(config.resolver_address))
+        store = await _open(config)
+        stack.push_async_callback(store.close)
+        executor = ExecutorClient(executor_channel)
+        conductor = Conductor(
+            executor_port=executor,
+            resolver_port=ResolverClient(resolver_channel),
+            store=store,
+            config=config.conductor,
+        )
+        servicer = GatewayServicer(
+            conductor=conductor, executor_port=executor, store=store, patience=config.conductor.patience
+        )
+        server = await build_server(
+            ServerConfig(address=config.address, service_names=(SERVICE_NAME,)),
+            [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
+        )
+        stack.push_async_callback(conductor.close)
+        await conductor.adopt()
+        recovering = asyncio.create_task(conductor.recover())
+        try:
+            await serve(server, config.grace)
+        finally:
+            recovering.cancel()
+            await asyncio.gather(recovering, return_exceptions=True)
+
+
+async def _open(config: GatewayConfig) -> SqlStore:
+    try:
+        await asyncio.to_thread(upgrade, config.database)
+    except (SQLAlchemyError, OSError) as error:
+        words = str(error).splitlines()[0]
+        raise StartError(f"the database {config.database} cannot be used: {words}; see QILA_STATE_DIR") from error
+    return open_store(config.database)
+
+
+if __name__ == "__main__":
+    sys.exit(run_service("gateway", read_config, main))

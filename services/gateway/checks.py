@@ -1,0 +1,124 @@
+"""The documented rules of a client's requests. A breach raises INVALID_ARGUMENT that names the field and the rule."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.rpc.errors import QilaError, invalid_argument, not_found
+
+MAX_UPLOAD_BYTES: Final = 2 << 30
+MAX_CHUNK_BYTES: Final = 64 << 10
+MAX_OUTPUT_LIMIT: Final = 1 << 30
+MAX_RUN_SECONDS: Final = 24 * 3600
+MAX_INSTALL_SECONDS: Final = 3600
+_MAX_PATH_BYTES: Final = 4096
+_MAX_NAME_BYTES: Final = 255
+_MAX_ENV_ENTRIES: Final = 256
+_MAX_ENV_BYTES: Final = 128 << 10
+_MAX_ARGUMENTS: Final = 4096
+_MAX_ARGUMENT_BYTES: Final = 256 << 10
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_SANDBOX_ID: Final = re.compile(r"sb_[a-z2-7]{26}\Z")
+_EXEC_ID: Final = re.compile(r"ex_[a-z2-7]{26}\Z")
+_LANGUAGE: Final = re.compile(r"[a-z][a-z0-9]{0,31}\Z")
+
+
+def mint_exec_id() -> str:
+    """A new exec id: 130 random bits."""
+    return "ex_" + "".join(secrets.choice(_ALPHABET) for _ in range(26))
+
+
+def no_such_sandbox(sandbox_id: str) -> QilaError:
+    """NOT_FOUND, with what to do."""
+    message = f"no sandbox {sandbox_id[:64]!r}; make one with CreateSandbox, or list them with ListSandboxes"
+    return not_found("SANDBOX_NOT_FOUND", message, sandbox_id=sandbox_id[:64])
+
+
+def no_such_exec(sandbox_id: str, exec_id: str) -> QilaError:
+    """NOT_FOUND, with what to do."""
+    message = f"sandbox {sandbox_id} has no exec {exec_id[:64]!r}; Exec answers the id of the one it starts"
+    return not_found("EXEC_NOT_FOUND", message, sandbox_id=sandbox_id, exec_id=exec_id[:64])
+
+
+def check_sandbox_id(sandbox_id: str) -> None:
+    """An id of another form cannot be one of ours: NOT_FOUND, without a look into the store."""
+    if not _SANDBOX_ID.match(sandbox_id):
+        raise no_such_sandbox(sandbox_id)
+
+
+def check_language(language: str) -> None:
+    """Empty, or a short lower-case name."""
+    _require("language", not language or bool(_LANGUAGE.match(language)), "must be a lower-case name, as python")
+
+
+def check_path(field: str, path: str, *, empty: bool = False) -> None:
+    """A path relative to the workspace, as WriteFileHeader says."""
+    if not path:
+        _require(field, empty, "must not be empty")
+        return
+    parts = path.split("/")
+    _require(field, len(os.fsencode(path)) <= _MAX_PATH_BYTES, f"must be at most {_MAX_PATH_BYTES} bytes")
+    _require(field, "\0" not in path, "must not contain NUL")
+    _require(field, not path.startswith("/"), "must be relative to the workspace, without a leading /")
+    _require(field, not {"", ".", ".."} & set(parts), "must have no empty part and no part . or ..")
+    longest = max(len(os.fsencode(part)) for part in parts)
+    _require(field, longest <= _MAX_NAME_BYTES, f"must have no part above {_MAX_NAME_BYTES} bytes")
+
+
+def check_exec_request(request: pb.ExecRequest) -> None:
+    """Everything in an ExecRequest."""
+    check_sandbox_id(request.sandbox_id)
+    _require(
+        "exec_id",
+        not request.exec_id or bool(_EXEC_ID.match(request.exec_id)),
+        "must be ex_ and 26 of [a-z2-7], or empty",
+    )
+    match request.WhichOneof("what"):
+        case "program":
+            check_path("program.file", request.program.file, empty=True)
+            _check_arguments("program.args", request.program.args)
+        case "command":
+            _require("command.argv", bool(request.command.argv and request.command.argv[0]), "must name a command")
+            _check_arguments("command.argv", request.command.argv)
+            check_path("command.working_directory", request.command.working_directory, empty=True)
+        case _:
+            raise invalid_argument("FIELD_INVALID", "what: must be a program or a command", field="what")
+    _check_env(request.env)
+    _check_duration("run_timeout", request.run_timeout, MAX_RUN_SECONDS)
+    _check_duration("install_timeout", request.install_timeout, MAX_INSTALL_SECONDS)
+    _require("output_limit_bytes", request.output_limit_bytes <= MAX_OUTPUT_LIMIT, "must be at most 1 GiB")
+
+
+def _check_arguments(field: str, arguments: Iterable[str]) -> None:
+    values = list(arguments)
+    _require(field, len(values) <= _MAX_ARGUMENTS, f"must be at most {_MAX_ARGUMENTS}")
+    size = sum(len(os.fsencode(value)) + 1 for value in values)
+    _require(field, size <= _MAX_ARGUMENT_BYTES, f"must be at most {_MAX_ARGUMENT_BYTES} bytes together")
+    _require(field, not any("\0" in value for value in values), "must not contain NUL")
+
+
+def _check_env(env: Mapping[str, str]) -> None:
+    _require("env", len(env) <= _MAX_ENV_ENTRIES, f"must be at most {_MAX_ENV_ENTRIES} entries")
+    size = sum(len(os.fsencode(name)) + len(os.fsencode(value)) + 2 for name, value in env.items())
+    _require("env", size <= _MAX_ENV_BYTES, f"must be at most {_MAX_ENV_BYTES} bytes together")
+    for name, value in env.items():
+        _require("env", bool(name) and "=" not in name, "names must not be empty nor contain =")
+        _require("env", "\0" not in name + value, "must not contain NUL")
+
+
+def _check_duration(field: str, duration: Duration, maximum: int) -> None:
+    within = 0 <= duration.seconds <= maximum and 0 <= duration.nanos < 10**9
+    total = duration.seconds + duration.nanos / 1e9
+    _require(field, within and total <= maximum, f"must be 0 (the default) to {maximum} seconds")
+
+
+def _require(field: str, holds: bool, rule: str) -> None:  # noqa: FBT001  # the condition itself
+    if not holds:
+        raise invalid_argument("FIELD_INVALID", f"{field}: {rule}", field=field)

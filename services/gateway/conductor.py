@@ -1,0 +1,381 @@
+"""Conducts execs: admits them, takes them through their phases, and records how they end.
+
+An exec lives in a task of its own, apart from those who watch it. Whatever it does may be repeated: after a restart of
+the gateway each exec that had not ended is taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from sqlalchemy.exc import SQLAlchemyError
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.resolver.v1 import resolver_pb2 as resolver
+from services.gateway import checks
+from services.gateway.board import InstallBoard
+from services.gateway.config import ConductorConfig
+from services.gateway.convert import (
+    InstallFailedError,
+    SandboxLostError,
+    digest_of,
+    ended_by_process,
+    notices,
+    phase_started,
+    plan_made,
+)
+from services.gateway.installing import InstallPorts, switch
+from services.gateway.journal import now, stamped, stored
+from services.gateway.live import LiveExec
+from services.gateway.patience import Events, patiently, unbroken
+from services.gateway.planning import Planner, without_staged
+from services.gateway.ports import ExecutorPort, ResolverPort
+from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
+from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status
+
+_LOG: Final = structlog.get_logger("services.gateway")
+_RECOVERY_PAUSE_SECONDS: Final = 0.5
+_PAGE_EVENTS: Final = 1000
+
+
+class Conductor:
+    """Every exec of this gateway that has not ended."""
+
+    def __init__(
+        self, *, executor_port: ExecutorPort, resolver_port: ResolverPort, store: Store, config: ConductorConfig
+    ) -> None:
+        self._executor = executor_port
+        self._store = store
+        self._config = config
+        self._planner = Planner(executor_port, resolver_port, store)
+        self._live: dict[tuple[str, str], LiveExec] = {}
+        self._ports = InstallPorts(
+            executor=executor_port,
+            resolver=resolver_port,
+            store=store,
+            patience=config.patience,
+            in_use=self._fingerprints_in_use,
+        )
+        self._board = InstallBoard(self._ports)
+
+    async def start(self, request: pb.ExecRequest) -> LiveExec:
+        """Starts an exec, or joins the one that has its id. When it returns, the exec is on record.
+
+        Raises:
+            QilaError: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, RESOURCE_EXHAUSTED, as the proto says.
+        """
+        checks.check_exec_request(request)
+        digest = digest_of(request)
+        key = (request.sandbox_id, request.exec_id or checks.mint_exec_id())
+        if key not in self._live and self._is_full(request.sandbox_id):
+            existing = await self._store.exec(*key) if request.exec_id else None
+            if existing is None:
+                raise self._too_many(request.sandbox_id)
+        # No await between this look and the entry: two calls with one id must find each other.
+        live = self._live.get(key)
+        if live is None:
+            live = await self._admit(key, request, digest)
+        else:
+            await live.admitted.wait()
+            if live.refusal is not None:
+                raise live.refusal
+        if live.journal.record.digest != digest:
+            message = f"{key[1]} stands for another request; choose another id"
+            raise already_exists("EXEC_EXISTS", message, exec_id=key[1])
+        return live
+
+    async def find(self, sandbox_id: str, exec_id: str) -> LiveExec:
+        """The exec, running or ended. NOT_FOUND if there is none."""
+        checks.check_sandbox_id(sandbox_id)
+        live = self._live.get((sandbox_id, exec_id))
+        if live is not None:
+            await live.admitted.wait()
+            if live.refusal is None:
+                return live
+        record = await self._store.exec(sandbox_id, exec_id)
+        if record is None:
+            if await self._store.sandbox(sandbox_id) is None:
+                raise checks.no_such_sandbox(sandbox_id)
+            raise checks.no_such_exec(sandbox_id, exec_id)
+        return self._ended(record)
+
+    async def cancel(self, sandbox_id: str, exec_id: str) -> None:
+        """Cancels in whatever phase the exec is; OK if it has ended."""
+        live = await self.find(sandbox_id, exec_id)
+        if live.journal.ended:
+            return
+        live.cancel_requested = True
+        if live.preparing is not None and live.task is not None:
+            live.preparing.cancel()
+            # What a client was told must survive this process.
+            await asyncio.wait([live.task])
+        elif live.process_started:
+            await self._executor.cancel_process(sandbox_id, exec_id)
+
+    async def forget_sandbox(self, sandbox_id: str) -> None:
+        """Ends the execs of a sandbox that was removed."""
+        execs = [live for key, live in self._live.items() if key[0] == sandbox_id and live.task is not None]
+        for live in execs:
+            assert live.task is not None
+            live.task.cancel()
+            await asyncio.wait([live.task])
+            if not live.journal.ended:
+                await self._finish(live, pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail="the sandbox was removed")))
+
+    async def adopt(self) -> None:
+        """Takes the execs that an earlier process of the gateway left; from now on they can be watched."""
+        for record in await self._store.unended_execs():
+            live = LiveExec(self._store, replace(record, attempt=record.attempt + 1))
+            live.ring.forgo()
+            await self._recount(live)
+            await self._store.save_exec(live.journal.record, [])
+            live.admitted.set()
+            self._live[record.sandbox_id, record.exec_id] = live
+
+    async def recover(self) -> None:
+        """Goes on with the adopted execs, as soon as the executor answers."""
+        adopted = [live for live in self._live.values() if live.recovered]
+        if not adopted:
+            return
+        existing = await self._sandboxes_there()
+        for live in adopted:
+            _LOG.info("exec_taken_up_again", sandbox_id=live.sandbox_id, exec_id=live.exec_id)
+            if live.sandbox_id in existing:
+                live.task = asyncio.create_task(self._conduct(live))
+            else:
+                lost = pb.SandboxLost(detail="the sandbox was gone when the gateway started again")
+                await self._finish(live, pb.ExecEnded(sandbox_lost=lost))
+
+    async def close(self) -> None:
+        """Stops conducting. Nothing that runs in a sandbox is touched; the next gateway goes on."""
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._board.close()
+        for live in self._live.values():
+            await live.journal.settle()
+
+    # Admission
+
+    async def _admit(self, key: tuple[str, str], request: pb.ExecRequest, digest: str) -> LiveExec:
+        sandbox_id, exec_id = key
+        phase = pb.PHASE_RESOLVE if request.HasField("program") else pb.PHASE_RUN
+        created = pb.ExecEvent(created=pb.ExecCreated(sandbox_id=sandbox_id, exec_id=exec_id))
+        events = (stamped(created, 1), stamped(phase_started(phase), 2))
+        record = ExecRecord(
+            sandbox_id=sandbox_id,
+            exec_id=exec_id,
+            request=self._completed(request).SerializeToString(),
+            digest=digest,
+            create_time_ns=time.time_ns(),
+            phase=phase,
+            last_sequence=len(events),
+        )
+        live = LiveExec(self._store, record, events)
+        self._live[key] = live
+        try:
+            existing = await self._store.add_exec(record, [stored(event) for event in events])
+        except BaseException as error:
+            del self._live[key]
+            missing = isinstance(error, SandboxMissingError)
+            live.refusal = (
+                checks.no_such_sandbox(sandbox_id)
+                if missing
+                else QilaError(
+                    ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED", "the exec could not be recorded; repeat the call"
+                )
+            )
+            live.admitted.set()
+            if missing:
+                raise live.refusal from None
+            raise
+        if existing is not None:
+            del self._live[key]
+            live = self._ended(existing)
+        else:
+            live.task = asyncio.create_task(self._conduct(live))
+        live.admitted.set()
+        return live
+
+    def _completed(self, request: pb.ExecRequest) -> pb.ExecRequest:
+        """With the installation's defaults, so that they stay what they were for this exec."""
+        completed = pb.ExecRequest()
+        completed.CopyFrom(request)
+        for field, seconds in (
+            ("run_timeout", self._config.run_timeout),
+            ("install_timeout", self._config.install_timeout),
+        ):
+            if getattr(completed, field) == Duration():
+                getattr(completed, field).FromNanoseconds(int(seconds * 1e9))
+        completed.output_limit_bytes = completed.output_limit_bytes or self._config.output_limit_bytes
+        return completed
+
+    def _is_full(self, sandbox_id: str) -> bool:
+        return sum(key[0] == sandbox_id for key in self._live) >= self._config.execs_per_sandbox
+
+    def _too_many(self, sandbox_id: str) -> QilaError:
+        limit = self._config.execs_per_sandbox
+        message = f"{limit} execs run in sandbox {sandbox_id}; wait for one to end, or cancel one"
+        return resource_exhausted("TOO_MANY_EXECS", message, sandbox_id=sandbox_id, limit=str(limit))
+
+    def _ended(self, record: ExecRecord) -> LiveExec:
+        live = LiveExec(self._store, record)
+        live.ring.forgo()
+        live.ring.close()
+        live.admitted.set()
+        return live
+
+    def _fingerprints_in_use(self, sandbox_id: str) -> set[str]:
+        return {live.journal.record.fingerprint for key, live in self._live.items() if key[0] == sandbox_id}
+
+    async def _sandboxes_there(self) -> set[str]:
+        while True:
+            try:
+                return {sandbox.id for sandbox in await self._executor.list_sandboxes()}
+            except QilaError as error:
+                _LOG.warning("recovery_waits_for_executor", error=str(error))
+            await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
+
+    async def _recount(self, live: LiveExec) -> None:
+        sequence = 0
+        while page := await self._store.events(live.sandbox_id, live.exec_id, sequence, _PAGE_EVENTS):
+            for item in page:
+                live.recount(pb.ExecEvent.FromString(item.payload))
+            sequence = page[-1].sequence
+
+    # Phases
+
+    async def _conduct(self, live: LiveExec) -> None:
+        structlog.contextvars.bind_contextvars(sandbox_id=live.sandbox_id, exec_id=live.exec_id)
+        try:
+            end = await self._outcome(live)
+        except Exception:  # noqa: BLE001  # a task that nobody awaits: whatever it is, the exec must end
+            _LOG.exception("exec_crashed")
+            end = pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail="a fault in Qila; its log tells more"))
+        await self._finish(live, end)
+
+    async def _outcome(self, live: LiveExec) -> pb.ExecEnded:
+        try:
+            spec = await self._spec(live)
+            if live.cancel_requested and not live.recovered:
+                return pb.ExecEnded(cancelled=pb.Cancelled())
+            return ended_by_process(await self._run(live, spec))
+        except asyncio.CancelledError:
+            # The gateway's own end comes as a cancellation of this task, the client's as one of the preparation.
+            if live.cancel_requested and live.preparing is not None and live.preparing.cancelled():
+                live.preparing = None
+                return pb.ExecEnded(cancelled=pb.Cancelled())
+            raise
+        except (InstallFailedError, SandboxLostError, QilaError) as error:
+            return _end_of_failure(live, error)
+
+    async def _spec(self, live: LiveExec) -> executor.ProcessSpec:
+        """What is to be run: for a program, after it was planned and what it needs is installed."""
+        request = live.request
+        if request.HasField("command"):
+            return live.process_spec(list(request.command.argv), {}, request.command.working_directory)
+        if live.journal.record.phase == pb.PHASE_RUN:
+            plan = resolver.Plan.FromString(live.journal.record.plan)
+        else:
+            live.preparing = asyncio.create_task(self._prepare(live))
+            plan = await live.preparing
+            live.preparing = None
+        launch = plan.launch
+        argv = [*launch.argv, *request.program.args]
+        return live.process_spec(argv, dict(launch.env), launch.working_directory)
+
+    async def _prepare(self, live: LiveExec) -> resolver.Plan:
+        if live.cancel_requested:
+            raise asyncio.CancelledError
+        sandbox = await self._store.sandbox(live.sandbox_id)
+        if sandbox is None:
+            raise checks.no_such_sandbox(live.sandbox_id)
+        patience = self._config.patience if live.recovered else 0
+        resolution = await patiently(lambda: self._planner.resolve(sandbox, live.request.program), patience)
+        plan, survey, installed = resolution.plan, resolution.survey, resolution.installed
+        while not installed and await self._board.wait_for_other(live.sandbox_id, plan):
+            survey = await patiently(lambda: self._executor.survey(live.sandbox_id), self._config.patience)
+            installed = await self._planner.is_installed(live.sandbox_id, plan, survey)
+        if live.journal.record.fingerprint != plan.fingerprint or not live.journal.record.plan:
+            live.journal.append(plan_made(plan, [*plan.launch.argv, *live.request.program.args], installed=installed))
+            for notice in notices(plan):
+                live.journal.append(notice)
+        facts: dict[str, Any] = {
+            "ecosystem": plan.ecosystem,
+            "fingerprint": plan.fingerprint,
+            "plan": without_staged(plan).SerializeToString(),
+        }
+        if not installed:
+            await live.begin(pb.PHASE_INSTALL, **facts)
+            await self._board.install(live, plan, survey.summary)
+        elif plan.fingerprint and not _is_current(plan, survey.summary):
+            await switch(self._ports, live.sandbox_id, plan, has_own_deps=survey.summary.has_own_deps)
+        await live.begin(pb.PHASE_RUN, **facts)
+        return plan
+
+    async def _run(self, live: LiveExec, spec: executor.ProcessSpec) -> executor.ProcessEnded:
+        def open_events(position: executor.Offsets) -> Events:
+            request = executor.RunProcessRequest(sandbox_id=live.sandbox_id, process_id=live.exec_id, spec=spec)
+            getattr(request, "from").CopyFrom(position)
+            return self._executor.run_process(request)
+
+        events = unbroken(open_events, executor.Offsets(), self._config.patience, begun=live.recovered)
+        async with aclosing(events):
+            async for event in events:
+                match event.WhichOneof("event"):
+                    case "output":
+                        live.ring.append(event.output)
+                    case "ended":
+                        return event.ended
+                    case _:
+                        live.process_started = True
+                        live.bell.ring()
+                        if live.cancel_requested:
+                            await self._executor.cancel_process(live.sandbox_id, live.exec_id)
+        raise SandboxLostError("the executor ended the process without saying how")
+
+    async def _finish(self, live: LiveExec, end: pb.ExecEnded) -> None:
+        """Records the end; only then is it told."""
+        live.ring.close()
+        live.journal.append(pb.ExecEvent(ended=end))
+        failure = b"" if live.failure is None else to_status(live.failure).SerializeToString()
+        changes = {"end_time_ns": now().ToNanoseconds(), "ended": end.SerializeToString(), "failure": failure}
+        while True:
+            try:
+                await live.journal.flush(**changes)
+                break
+            except SQLAlchemyError:
+                # A full disk, say: the end is told when it can be kept.
+                _LOG.exception("end_not_recorded", exec_id=live.exec_id)
+            await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
+        self._live.pop((live.sandbox_id, live.exec_id), None)
+        _LOG.info("exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id)
+
+
+def _is_current(plan: resolver.Plan, summary: executor.SurveySummary) -> bool:
+    return any(
+        item.current and (item.ecosystem, item.fingerprint) == (plan.ecosystem, plan.fingerprint)
+        for item in summary.environments
+    )
+
+
+def _end_of_failure(live: LiveExec, error: Exception) -> pb.ExecEnded:
+    """How an exec ends that an error stopped; one that never began keeps the error for a status."""
+    match error:
+        case InstallFailedError():
+            return pb.ExecEnded(install_failed=pb.InstallFailed(reason=error.reason, detail=error.detail))
+        case QilaError() if not live.process_started and not (live.recovered and error.code is ErrorCode.NOT_FOUND):
+            live.failure = error
+            return pb.ExecEnded(plan_failed=pb.PlanFailed(reason=error.reason, detail=error.message))
+        case QilaError():
+            return pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail=error.message))
+        case _:
+            return pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail=str(error)))

@@ -1,0 +1,64 @@
+"""The gateway's configuration, from `QILA_*` variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.rpc.config import Environment
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
+MINUTE: Final = 60.0
+HOUR: Final = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductorConfig:
+    """Bounds and defaults of execs. Times are in seconds.
+
+    Attributes:
+        patience: how long an exec that has begun waits for a service that does not answer.
+    """
+
+    run_timeout: float = 10 * MINUTE
+    install_timeout: float = 15 * MINUTE
+    output_limit_bytes: int = 64 << 20
+    execs_per_sandbox: int = 16
+    patience: float = MINUTE
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayConfig:
+    """Where the gateway listens, where its peers are, and where its records lie."""
+
+    address: str
+    executor_address: str
+    resolver_address: str
+    database: Path
+    log_level: str
+    grace: float
+    conductor: ConductorConfig
+
+
+def read_config(environment: Environment) -> GatewayConfig:
+    """Reads QILA_STATE_DIR, QILA_RUN_DIR, QILA_LOG_LEVEL and the QILA_GATEWAY_* variables.
+
+    Raises:
+        ConfigError: a value breaks its rule.
+    """
+    run = environment.run_directory()
+    return GatewayConfig(
+        address=environment.text("QILA_GATEWAY_ADDRESS", DEFAULT_ADDRESS),
+        executor_address=f"unix:{run / 'executor.sock'}",
+        resolver_address=f"unix:{run / 'resolver.sock'}",
+        database=environment.state_directory() / "gateway" / "gateway.db",
+        log_level=environment.log_level(),
+        grace=environment.seconds("QILA_GATEWAY_GRACE", 10, minimum=0, maximum=HOUR),
+        conductor=ConductorConfig(
+            run_timeout=environment.seconds("QILA_RUN_TIMEOUT", 10 * MINUTE, minimum=1, maximum=24 * HOUR),
+            install_timeout=environment.seconds("QILA_INSTALL_TIMEOUT", 15 * MINUTE, minimum=1, maximum=HOUR),
+            output_limit_bytes=environment.size("QILA_OUTPUT_LIMIT", 64 << 20, minimum=1 << 10, maximum=1 << 30),
+            execs_per_sandbox=environment.integer("QILA_EXECS_PER_SANDBOX", 16, minimum=1, maximum=16),
+        ),
+    )

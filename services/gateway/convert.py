@@ -1,0 +1,132 @@
+"""From the executor's and the resolver's words to the client's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.resolver.v1 import resolver_pb2 as resolver
+
+_SOURCES: Final = {
+    resolver.PLAN_SOURCE_MANIFEST: "manifest",
+    resolver.PLAN_SOURCE_DETECTED: "detected",
+    resolver.PLAN_SOURCE_NONE: "none",
+}
+
+
+class InstallFailedError(Exception):
+    """An install that did not succeed; `reason` is the gateway's InstallFailureReason."""
+
+    def __init__(self, reason: pb.InstallFailureReason.ValueType, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class SandboxLostError(Exception):
+    """Qila does not know how it ended."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+def digest_of(request: pb.ExecRequest) -> str:
+    """SHA-256 over all of a request but its exec id."""
+    copy = pb.ExecRequest()
+    copy.CopyFrom(request)
+    copy.ClearField("exec_id")
+    return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
+
+
+def phase_started(phase: pb.Phase.ValueType) -> pb.ExecEvent:
+    """The event of a phase's beginning."""
+    return pb.ExecEvent(phase_started=pb.PhaseStarted(phase=phase))
+
+
+def plan_made(plan: resolver.Plan, launch_argv: Iterable[str], *, installed: bool) -> pb.ExecEvent:
+    """What the client is told of a plan."""
+    return pb.ExecEvent(
+        plan_made=pb.PlanMade(
+            ecosystem=plan.ecosystem,
+            source=_SOURCES.get(plan.source, "none"),
+            manifests=plan.manifests,
+            requirements=[
+                pb.Requirement(specifier=item.specifier, origins=[_origin(origin) for origin in item.origins])
+                for item in plan.requirements
+            ],
+            undeclared=[_missing(item) for item in plan.undeclared],
+            unknown=[_missing(item) for item in plan.unknown],
+            fingerprint=plan.fingerprint,
+            installed=installed,
+            launch_argv=launch_argv,
+        )
+    )
+
+
+def notices(plan: resolver.Plan) -> list[pb.ExecEvent]:
+    """The plan's notices as events."""
+    return [
+        pb.ExecEvent(notice=pb.Notice(code=item.code, path=item.path, line=item.line, message=item.message))
+        for item in plan.notices
+    ]
+
+
+def run_output(output: executor.Output) -> pb.ExecEvent:
+    """Output of the run phase: no sequence, its place is its offset."""
+    return pb.ExecEvent(
+        output=pb.Output(
+            phase=pb.PHASE_RUN,
+            # The two enumerations have the same numbers.
+            stream=pb.Stream.ValueType(output.stream),
+            offset=output.offset,
+            data=output.data,
+        )
+    )
+
+
+def package_event(package: resolver.PackageEvent) -> pb.ExecEvent:
+    """Progress of one package."""
+    action = pb.PackageAction.ValueType(package.action)
+    return pb.ExecEvent(package=pb.PackageProgress(action=action, name=package.name, version=package.version))
+
+
+def ended_by_process(ended: executor.ProcessEnded) -> pb.ExecEnded:
+    """The end of the run phase as the end of the exec."""
+    end = pb.ExecEnded(
+        length=pb.OutputOffsets(stdout=ended.length.stdout, stderr=ended.length.stderr),
+        dropped_bytes=ended.dropped_bytes,
+        oom_kills=ended.oom_kills,
+    )
+    match ended.WhichOneof("end"):
+        case "exited":
+            end.exited = ended.exited
+        case "signaled":
+            end.signaled = ended.signaled
+        case "timed_out":
+            end.timed_out.phase = pb.PHASE_RUN
+        case "oom_killed":
+            end.oom_killed.SetInParent()
+        case "output_limit":
+            end.output_limit.SetInParent()
+        case "cancelled":
+            end.cancelled.SetInParent()
+        case "start_failed":
+            end.start_failed.error = ended.start_failed.error
+            end.start_failed.detail = ended.start_failed.detail
+        case _:
+            end.sandbox_lost.detail = ended.sandbox_lost.detail
+    return end
+
+
+def _origin(origin: resolver.Origin) -> str:
+    place = f"{origin.path}:{origin.line}" if origin.line else origin.path
+    why = f"import {origin.module}" if origin.module else origin.note
+    return f"{place} ({why})" if why else place
+
+
+def _missing(item: resolver.MissingImport) -> pb.MissingImport:
+    return pb.MissingImport(module=item.module, path=item.path, line=item.line, suggestion=item.suggestion)

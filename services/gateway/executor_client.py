@@ -1,0 +1,124 @@
+# ruff: noqa: D102  # the proto and the port specify the calls
+"""The executor over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Final
+
+import grpc.aio
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.executor.v1 import executor_pb2_grpc
+from services.gateway.ports import Survey
+from services.gateway.wire import send_stream
+from services.rpc.channel import translated
+
+PEER: Final = "executor"
+# A sandbox that is made or woken may have to wait for a container.
+_SLOW_SECONDS: Final = 120.0
+_UPLOAD_SECONDS: Final = 3600.0
+
+
+class ExecutorClient:
+    """`ExecutorPort` over a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        # The stub's type serves both kinds of channel and fits neither well.
+        self._stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
+
+    async def create_sandbox(self, limits: executor.Limits) -> executor.Sandbox:
+        request = executor.CreateSandboxRequest(limits=limits)
+        with translated(PEER):
+            response: executor.CreateSandboxResponse = await self._stub.CreateSandbox(request, timeout=_SLOW_SECONDS)
+        return response.sandbox
+
+    async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
+        with translated(PEER):
+            response: executor.ListSandboxesResponse = await self._stub.ListSandboxes(executor.ListSandboxesRequest())
+        return response.sandboxes
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        request = executor.RemoveSandboxRequest(sandbox_id=sandbox_id)
+        with translated(PEER):
+            await self._stub.RemoveSandbox(request, timeout=_SLOW_SECONDS)
+
+    async def survey(self, sandbox_id: str) -> Survey:
+        entries: list[executor.SurveyEntry] = []
+        summary = executor.SurveySummary()
+        request = executor.SurveyWorkspaceRequest(sandbox_id=sandbox_id)
+        with translated(PEER):
+            async for response in self._stub.SurveyWorkspace(request, timeout=_SLOW_SECONDS):
+                entries.extend(response.entries)
+                if response.HasField("summary"):
+                    summary = response.summary
+        return Survey(entries=entries, summary=summary)
+
+    async def write_file(
+        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
+    ) -> executor.WriteFileResponse:
+        async def requests() -> AsyncIterator[executor.WriteFileRequest]:
+            yield executor.WriteFileRequest(header=header)
+            async for chunk in chunks:
+                yield executor.WriteFileRequest(chunk=chunk)
+            yield executor.WriteFileRequest(end=executor.WriteFileEnd())
+
+        response: executor.WriteFileResponse = await send_stream(
+            self._stub.WriteFile, requests(), peer=PEER, timeout=_UPLOAD_SECONDS
+        )
+        return response
+
+    async def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]:
+        call = self._stub.ReadFiles(request)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
+    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]:
+        request = executor.ListFilesRequest(sandbox_id=sandbox_id, path=path)
+        with translated(PEER):
+            response: executor.ListFilesResponse = await self._stub.ListFiles(request, timeout=_SLOW_SECONDS)
+        return response.files
+
+    async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None:
+        request = executor.RemoveFileRequest(sandbox_id=sandbox_id, path=path, user=user)
+        with translated(PEER):
+            await self._stub.RemoveFile(request, timeout=_SLOW_SECONDS)
+
+    async def make_link(self, sandbox_id: str, path: str, target: str, user: executor.User.ValueType) -> None:
+        request = executor.MakeLinkRequest(sandbox_id=sandbox_id, path=path, target=target, user=user)
+        with translated(PEER):
+            await self._stub.MakeLink(request, timeout=_SLOW_SECONDS)
+
+    async def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
+        async for event in _events(self._stub.RunProcess(request)):
+            yield event
+
+    async def attach_process(
+        self, request: executor.AttachProcessRequest
+    ) -> AsyncGenerator[executor.ProcessEvent, None]:
+        async for event in _events(self._stub.AttachProcess(request)):
+            yield event
+
+    async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
+        request = executor.CancelProcessRequest(sandbox_id=sandbox_id, process_id=process_id)
+        with translated(PEER):
+            await self._stub.CancelProcess(request)
+
+    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> None:
+        request = executor.SetInstallPhaseRequest(sandbox_id=sandbox_id, open=open_)
+        with translated(PEER):
+            await self._stub.SetInstallPhase(request, timeout=_SLOW_SECONDS)
+
+
+async def _events(call: Any) -> AsyncIterator[executor.ProcessEvent]:
+    try:
+        with translated(PEER):
+            async for response in call:
+                yield response.event
+    finally:
+        # A watcher that leaves must not leave its stream behind.
+        call.cancel()

@@ -1,0 +1,246 @@
+# ruff: noqa: D102  # the port specifies the calls
+"""The executor in memory: files, links and scripted processes, behind the same port."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from qila.executor.v1 import executor_pb2 as executor
+from services.gateway.journal import Bell
+from services.gateway.ports import Survey
+from services.rpc.errors import QilaError, already_exists, failed_precondition, not_found, unavailable
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeProcess:
+    """A process whose behaviour a test scripts; what it writes stays, as in the spool."""
+
+    sandbox: FakeSandbox
+    process_id: str
+    spec: executor.ProcessSpec
+    outputs: list[executor.Output] = field(default_factory=list)
+    ended: executor.ProcessEnded | None = None
+    bell: Bell = field(default_factory=Bell)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    length: executor.Offsets = field(default_factory=executor.Offsets)
+    task: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes, stream: executor.Stream.ValueType = executor.STREAM_STDOUT) -> None:
+        name = "stdout" if stream == executor.STREAM_STDOUT else "stderr"
+        offset = getattr(self.length, name)
+        self.outputs.append(executor.Output(stream=stream, offset=offset, data=data))
+        setattr(self.length, name, offset + len(data))
+        self.bell.ring()
+
+    def end(self, ended: executor.ProcessEnded) -> None:
+        ended.length.CopyFrom(self.length)
+        self.ended = ended
+        self.bell.ring()
+
+
+Program = Callable[[FakeProcess], Awaitable[int]]
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeSandbox:
+    """What a sandbox holds."""
+
+    sandbox_id: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, FakeProcess] = field(default_factory=dict)
+    install_open: bool = False
+
+
+class FakeExecutor:
+    """`ExecutorPort` in memory.
+
+    Attributes:
+        programs: what argv[0] does: gets the process, gives its exit code.
+        down: every call is UNAVAILABLE while it is true, and streams break off.
+        refused: set when a call or a stream met `down`.
+        started: ids of the processes that were started, in order.
+    """
+
+    def __init__(self) -> None:
+        self.sandboxes: dict[str, FakeSandbox] = {}
+        self.programs: dict[str, Program] = {"true": _true}
+        self.down = False
+        self.refused = asyncio.Event()
+        self.started: list[str] = []
+
+    def break_off(self) -> None:
+        """The executor dies: streams break, processes go on."""
+        self.down = True
+        for sandbox in self.sandboxes.values():
+            for process in sandbox.processes.values():
+                process.bell.ring()
+
+    async def create_sandbox(self, limits: executor.Limits) -> executor.Sandbox:
+        self._check()
+        sandbox_id = "sb_" + "abcdefghijklmnopqrstuvwxyz"[len(self.sandboxes) % 26] * 26
+        self.sandboxes[sandbox_id] = FakeSandbox(sandbox_id=sandbox_id)
+        made = executor.Sandbox(id=sandbox_id, state=executor.SANDBOX_STATE_RUNNING, limits=limits)
+        made.create_time.GetCurrentTime()
+        return made
+
+    async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
+        self._check()
+        return [executor.Sandbox(id=sandbox_id) for sandbox_id in self.sandboxes]
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        self._check()
+        self.sandboxes.pop(sandbox_id, None)
+
+    async def survey(self, sandbox_id: str) -> Survey:
+        sandbox = self._sandbox(sandbox_id)
+        entries = [
+            executor.SurveyEntry(path=path, size=len(content))
+            for path, content in sorted(sandbox.files.items())
+            if not path.startswith(".qila/")
+        ]
+        digest = hashlib.sha256(repr([(e.path, sandbox.files[e.path]) for e in entries]).encode()).hexdigest()
+        summary = executor.SurveySummary(
+            digest=digest, file_count=len(entries), toolchains={"python": "3.13.5", "platform": "linux/amd64"}
+        )
+        for path in sandbox.files:
+            parts = path.split("/")
+            if path.startswith(".qila/env/") and parts[-1] == ".complete":
+                current = sandbox.links.get(f".qila/current/{parts[2]}") == f"../env/{parts[2]}/{parts[3]}"
+                summary.environments.add(ecosystem=parts[2], fingerprint=parts[3], current=current)
+        return Survey(entries=entries, summary=summary)
+
+    async def write_file(
+        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
+    ) -> executor.WriteFileResponse:
+        sandbox = self._sandbox(header.sandbox_id)
+        content = b"".join([chunk async for chunk in chunks])
+        sandbox.files[header.path] = content
+        return executor.WriteFileResponse(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    async def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]:
+        sandbox = self._sandbox(request.sandbox_id)
+        for index, path in enumerate(request.paths):
+            if path not in sandbox.files:
+                kind = executor.FILE_ERROR_KIND_NOT_FOUND
+                yield executor.ReadFilesResponse(
+                    index=index, error=executor.FileError(kind=kind, message="no such file")
+                )
+                continue
+            content = sandbox.files[path]
+            if content:
+                yield executor.ReadFilesResponse(index=index, chunk=content)
+            yield executor.ReadFilesResponse(index=index, end=executor.FileEnd(size=len(content)))
+
+    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]:
+        prefix = f"{path}/" if path else ""
+        files = self._sandbox(sandbox_id).files
+        names = sorted({name.removeprefix(prefix).split("/")[0] for name in files if name.startswith(prefix)})
+        return [executor.FileInfo(name=name, kind=executor.FILE_KIND_FILE) for name in names]
+
+    async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None:  # noqa: ARG002  # rights are not simulated
+        files = self._sandbox(sandbox_id).files
+        found = [name for name in files if name == path or name.startswith(f"{path}/")]
+        if not found:
+            raise not_found("FILE_NOT_FOUND", f"{path}: no such file")
+        for name in found:
+            del files[name]
+
+    async def make_link(self, sandbox_id: str, path: str, target: str, user: executor.User.ValueType) -> None:  # noqa: ARG002  # rights are not simulated
+        sandbox = self._sandbox(sandbox_id)
+        if path in sandbox.files:
+            raise failed_precondition("NOT_A_LINK", f"{path}: something that is not a link is there")
+        sandbox.links[path] = target
+
+    async def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
+        sandbox = self._sandbox(request.sandbox_id)
+        process = sandbox.processes.get(request.process_id)
+        if process is None:
+            process = FakeProcess(sandbox=sandbox, process_id=request.process_id, spec=request.spec)
+            sandbox.processes[request.process_id] = process
+            self.started.append(request.process_id)
+            process.task = asyncio.create_task(self._live(process))
+        elif process.spec != request.spec:
+            raise already_exists("PROCESS_EXISTS", f"{request.process_id} was started with another spec")
+        async for event in self._events(process, getattr(request, "from")):
+            yield event
+
+    async def attach_process(
+        self, request: executor.AttachProcessRequest
+    ) -> AsyncGenerator[executor.ProcessEvent, None]:
+        process = self._process(request.sandbox_id, request.process_id)
+        async for event in self._events(process, getattr(request, "from")):
+            yield event
+
+    async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
+        self._process(sandbox_id, process_id).cancelled.set()
+
+    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> None:
+        self._sandbox(sandbox_id).install_open = open_
+
+    async def _live(self, process: FakeProcess) -> None:
+        program = self.programs.get(process.spec.argv[0])
+        if program is None:
+            failed = executor.StartFailed(error="ENOENT", detail=f"{process.spec.argv[0]}: no such command")
+            process.end(executor.ProcessEnded(start_failed=failed))
+            return
+        running = asyncio.ensure_future(program(process))
+        cancelling = asyncio.ensure_future(process.cancelled.wait())
+        await asyncio.wait([running, cancelling], return_when=asyncio.FIRST_COMPLETED)
+        cancelling.cancel()
+        if running.done():
+            process.end(executor.ProcessEnded(exited=running.result()))
+        else:
+            running.cancel()
+            process.end(executor.ProcessEnded(cancelled=executor.Cancelled()))
+
+    async def _events(
+        self, process: FakeProcess, position: executor.Offsets
+    ) -> AsyncGenerator[executor.ProcessEvent, None]:
+        yield executor.ProcessEvent(started=executor.ProcessStarted())
+        index = 0
+        while True:
+            self._check()
+            for output in process.outputs[index:]:
+                index += 1
+                first = position.stdout if output.stream == executor.STREAM_STDOUT else position.stderr
+                skipped = max(first - output.offset, 0)
+                if skipped < len(output.data):
+                    rest = executor.Output(
+                        stream=output.stream, offset=output.offset + skipped, data=output.data[skipped:]
+                    )
+                    yield executor.ProcessEvent(output=rest)
+            if index < len(process.outputs):
+                continue
+            if process.ended is not None:
+                yield executor.ProcessEvent(ended=process.ended)
+                return
+            await process.bell.wait()
+
+    def _check(self) -> None:
+        if self.down:
+            self.refused.set()
+            raise unavailable("EXECUTOR_UNAVAILABLE", "the executor does not answer; repeat the call")
+
+    def _sandbox(self, sandbox_id: str) -> FakeSandbox:
+        self._check()
+        if sandbox_id not in self.sandboxes:
+            raise not_found("SANDBOX_NOT_FOUND", f"no sandbox {sandbox_id!r}")
+        return self.sandboxes[sandbox_id]
+
+    def _process(self, sandbox_id: str, process_id: str) -> FakeProcess:
+        sandbox = self._sandbox(sandbox_id)
+        if process_id not in sandbox.processes:
+            raise _no_process(process_id)
+        return sandbox.processes[process_id]
+
+
+def _no_process(process_id: str) -> QilaError:
+    return not_found("PROCESS_NOT_FOUND", f"no process {process_id!r}")
+
+
+async def _true(_process: FakeProcess) -> int:
+    return 0

@@ -1,0 +1,178 @@
+"""What an exec's watchers read: its control events, durable before they are seen, and the newest of its output."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.store.port import ExecRecord, Store, StoredEvent
+
+_LOG: Final = structlog.get_logger("services.gateway")
+_TAIL_EVENTS: Final = 256
+_PAGE_EVENTS: Final = 256
+_RING_BYTES: Final = 2 << 20
+_OUTPUT_BYTES: Final = 64 << 10
+
+
+class Bell:
+    """Wakes all who wait. A waiter looks at the state first and waits at once after, so no ring is missed."""
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def ring(self) -> None:
+        """Wakes those who wait now."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Returns at the next ring."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+
+class OutputRing:
+    """The newest output of the run phase, at most 2 MiB; older output is with the executor's spool."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._outputs: deque[executor.Output] = deque()
+        self._first = 0
+        self._bytes = 0
+        self.closed = False
+
+    def append(self, output: executor.Output) -> None:
+        """Adds output and lets the oldest go."""
+        self._outputs.append(output)
+        self._bytes += len(output.data)
+        while self._bytes > _RING_BYTES:
+            self._bytes -= len(self._outputs.popleft().data)
+            self._first += 1
+        self._bell.ring()
+
+    def close(self) -> None:
+        """No more output comes."""
+        self.closed = True
+        self._bell.ring()
+
+    def forgo(self) -> None:
+        """The beginning is not here: watchers start with the spool."""
+        self._first = 1
+
+    def since(self, index: int) -> list[executor.Output] | None:
+        """The outputs from the index on, counted from the first one ever; None if some of them are gone."""
+        if index < self._first:
+            return None
+        return list(islice(self._outputs, index - self._first, None))
+
+
+class Journal:
+    """The control events of one exec and its record. Events that come while a commit runs go into the next one."""
+
+    def __init__(self, store: Store, record: ExecRecord, bell: Bell, events: Sequence[pb.ExecEvent] = ()) -> None:
+        self._store = store
+        self._bell = bell
+        self._tail: deque[pb.ExecEvent] = deque(events, maxlen=_TAIL_EVENTS)
+        self._pending: list[pb.ExecEvent] = []
+        self._lock = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._sequence = record.last_sequence
+        self.record = record
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end is recorded."""
+        return bool(self.record.end_time_ns)
+
+    def append(self, event: pb.ExecEvent) -> None:
+        """Adds an event; it is written soon, and seen when it is written."""
+        if self._joined_to_last(event):
+            return
+        self._sequence += 1
+        self._pending.append(stamped(event, self._sequence))
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush_soon())
+
+    async def flush(self, **changes: Any) -> None:
+        """Writes what is pending, and changes of the record, in one transaction. Returns when that is durable."""
+        async with self._lock:
+            batch, self._pending = self._pending, []
+            last = batch[-1].sequence if batch else self.record.last_sequence
+            record = replace(self.record, last_sequence=last, **changes)
+            if not batch and record == self.record:
+                return
+            try:
+                await self._store.save_exec(record, [stored(event) for event in batch])
+            except BaseException:
+                self._pending = batch + self._pending
+                raise
+            self.record = record
+            self._tail.extend(batch)
+        self._bell.ring()
+
+    async def after(self, sequence: int) -> Sequence[pb.ExecEvent]:
+        """The next durable events; none if there are none yet."""
+        if sequence >= self.record.last_sequence:
+            return ()
+        if self._tail and self._tail[0].sequence <= sequence + 1:
+            return [event for event in self._tail if event.sequence > sequence]
+        record = self.record
+        page = await self._store.events(record.sandbox_id, record.exec_id, sequence, _PAGE_EVENTS)
+        return [pb.ExecEvent.FromString(item.payload) for item in page]
+
+    async def settle(self) -> None:
+        """Returns when no write is under way."""
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher])
+
+    async def _flush_soon(self) -> None:
+        try:
+            while self._pending:
+                await self.flush()
+        except Exception:  # noqa: BLE001  # a task that nobody awaits
+            # Still pending: the conductor's own next flush raises it again.
+            _LOG.exception("journal_write_failed", exec_id=self.record.exec_id)
+
+    def _joined_to_last(self, event: pb.ExecEvent) -> bool:
+        """Coalesces output that continues output which is not written yet."""
+        if not self._pending or not event.HasField("output") or not self._pending[-1].HasField("output"):
+            return False
+        last, new = self._pending[-1].output, event.output
+        fits = len(last.data) + len(new.data) <= _OUTPUT_BYTES
+        if last.stream != new.stream or last.offset + len(last.data) != new.offset or not fits:
+            return False
+        last.data += new.data
+        return True
+
+
+def stamped(event: pb.ExecEvent, sequence: int) -> pb.ExecEvent:
+    """A copy of the event with its place and the time."""
+    copy = pb.ExecEvent()
+    copy.CopyFrom(event)
+    copy.sequence = sequence
+    copy.time.CopyFrom(now())
+    return copy
+
+
+def stored(event: pb.ExecEvent) -> StoredEvent:
+    """The event as the store keeps it."""
+    return StoredEvent(sequence=event.sequence, payload=event.SerializeToString())
+
+
+def now() -> Timestamp:
+    """The present."""
+    timestamp = Timestamp()
+    timestamp.GetCurrentTime()
+    return timestamp

@@ -1,0 +1,74 @@
+# ruff: noqa: D102  # the proto and the port specify the calls
+"""What the conductor asks of the executor and the resolver: the same interface over the wire and in a fake.
+
+Every call raises `QilaError` with what the service said; UNAVAILABLE if it does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.resolver.v1 import resolver_pb2 as resolver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """All batches of a survey."""
+
+    entries: Sequence[executor.SurveyEntry]
+    summary: executor.SurveySummary
+
+
+class ExecutorPort(Protocol):
+    """The executor's calls, as its proto specifies them."""
+
+    async def create_sandbox(self, limits: executor.Limits) -> executor.Sandbox: ...
+
+    async def list_sandboxes(self) -> Sequence[executor.Sandbox]: ...
+
+    async def remove_sandbox(self, sandbox_id: str) -> None: ...
+
+    async def survey(self, sandbox_id: str) -> Survey: ...
+
+    async def write_file(
+        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
+    ) -> executor.WriteFileResponse:
+        """What `chunks` raises breaks the stream off, so that the old file stays, and is raised here."""
+
+    def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]: ...
+
+    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]: ...
+
+    async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None: ...
+
+    async def make_link(self, sandbox_id: str, path: str, target: str, user: executor.User.ValueType) -> None: ...
+
+    def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]: ...
+
+    def attach_process(self, request: executor.AttachProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]: ...
+
+    async def cancel_process(self, sandbox_id: str, process_id: str) -> None: ...
+
+    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> None: ...
+
+
+class ResolverPort(Protocol):
+    """The resolver's calls, as its proto specifies them."""
+
+    async def select_files(
+        self, target: resolver.Target, files: Sequence[resolver.WorkspaceFile]
+    ) -> resolver.SelectFilesResponse: ...
+
+    async def plan(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.Plan:
+        """`files`: each a start and its chunks, at most 64 KiB a chunk. What it raises is raised here."""
+
+    async def render_lock(
+        self, header: resolver.RenderLockHeader, native_lock: bytes, inventory: bytes
+    ) -> resolver.RenderLockResponse: ...
+
+    async def explain_install(self, request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse: ...

@@ -1,0 +1,86 @@
+# ruff: noqa: D102  # the proto and the port specify the calls
+"""The resolver over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Final
+
+import grpc.aio
+
+from qila.resolver.v1 import resolver_pb2 as resolver
+from qila.resolver.v1 import resolver_pb2_grpc
+from services.gateway.wire import send_stream
+from services.rpc.channel import translated
+
+PEER: Final = "resolver"
+_DEADLINE_SECONDS: Final = 60.0
+_BATCH: Final = 2000
+_CHUNK_BYTES: Final = 64 << 10
+
+
+class ResolverClient:
+    """`ResolverPort` over a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        # The stub's type serves both kinds of channel and fits neither well.
+        self._stub: Any = resolver_pb2_grpc.ResolverServiceStub(channel)
+
+    async def select_files(
+        self, target: resolver.Target, files: Sequence[resolver.WorkspaceFile]
+    ) -> resolver.SelectFilesResponse:
+        async def requests() -> AsyncIterator[resolver.SelectFilesRequest]:
+            yield resolver.SelectFilesRequest(target=target, files=files[:_BATCH])
+            for start in range(_BATCH, len(files), _BATCH):
+                yield resolver.SelectFilesRequest(files=files[start : start + _BATCH])
+
+        response: resolver.SelectFilesResponse = await self._send(self._stub.SelectFiles, requests())
+        return response
+
+    async def plan(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.Plan:
+        async def requests() -> AsyncIterator[resolver.PlanRequest]:
+            paths = list(header.workspace_paths)
+            first = resolver.PlanHeader()
+            first.CopyFrom(header)
+            del first.workspace_paths[:]
+            first.workspace_paths.extend(paths[:_BATCH])
+            yield resolver.PlanRequest(header=first)
+            for start in range(_BATCH, len(paths), _BATCH):
+                yield resolver.PlanRequest(more_paths=resolver.WorkspacePaths(paths=paths[start : start + _BATCH]))
+            async for part in files:
+                if isinstance(part, bytes):
+                    yield resolver.PlanRequest(chunk=part)
+                else:
+                    yield resolver.PlanRequest(file=part)
+
+        response: resolver.PlanResponse = await self._send(self._stub.Plan, requests())
+        return response.plan
+
+    async def render_lock(
+        self, header: resolver.RenderLockHeader, native_lock: bytes, inventory: bytes
+    ) -> resolver.RenderLockResponse:
+        async def requests() -> AsyncIterator[resolver.RenderLockRequest]:
+            yield resolver.RenderLockRequest(header=header)
+            for chunk in chunked(native_lock):
+                yield resolver.RenderLockRequest(native_lock_chunk=chunk)
+            for chunk in chunked(inventory):
+                yield resolver.RenderLockRequest(inventory_chunk=chunk)
+
+        response: resolver.RenderLockResponse = await self._send(self._stub.RenderLock, requests())
+        return response
+
+    async def explain_install(self, request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse:
+        with translated(PEER):
+            response: resolver.ExplainInstallResponse = await self._stub.ExplainInstall(request)
+        return response
+
+    async def _send(self, method: Any, requests: AsyncIterator[Any]) -> Any:
+        return await send_stream(method, requests, peer=PEER, timeout=_DEADLINE_SECONDS)
+
+
+def chunked(content: bytes) -> Iterator[bytes]:
+    """The bytes in pieces of at most 64 KiB."""
+    for start in range(0, len(content), _CHUNK_BYTES):
+        yield content[start : start + _CHUNK_BYTES]

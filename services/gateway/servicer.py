@@ -1,0 +1,235 @@
+# ruff: noqa: D102  # the proto specifies the calls
+"""The gateway's calls: unpack, call, pack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.gateway.v1 import gateway_pb2_grpc
+from services.gateway import checks
+from services.gateway.conductor import Conductor
+from services.gateway.ports import ExecutorPort
+from services.gateway.store.port import ExecRecord, SandboxRecord, Store
+from services.gateway.watching import watch
+from services.rpc.errors import (
+    ErrorCode,
+    QilaError,
+    invalid_argument,
+    not_found,
+    resource_exhausted,
+)
+
+_FILE_ERRORS: Final = {
+    executor.FILE_ERROR_KIND_NOT_FOUND: (ErrorCode.NOT_FOUND, "FILE_NOT_FOUND"),
+    executor.FILE_ERROR_KIND_NOT_A_FILE: (ErrorCode.FAILED_PRECONDITION, "NOT_A_FILE"),
+    executor.FILE_ERROR_KIND_PERMISSION_DENIED: (ErrorCode.PERMISSION_DENIED, "FILE_NOT_READABLE"),
+}
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
+    """GatewayService over the conductor, the executor and the records."""
+
+    def __init__(self, *, conductor: Conductor, executor_port: ExecutorPort, store: Store, patience: float) -> None:
+        self._conductor = conductor
+        self._executor = executor_port
+        self._store = store
+        self._patience = patience
+
+    async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Any) -> pb.CreateSandboxResponse:
+        checks.check_language(request.language)
+        limits = executor.Limits(
+            cpu_millis=request.limits.cpu_millis,
+            memory_bytes=request.limits.memory_bytes,
+            pids=request.limits.pids,
+        )
+        made = await self._executor.create_sandbox(limits)
+        record = SandboxRecord(
+            sandbox_id=made.id,
+            language=request.language,
+            create_time_ns=made.create_time.ToNanoseconds(),
+            cpu_millis=made.limits.cpu_millis,
+            memory_bytes=made.limits.memory_bytes,
+            pids=made.limits.pids,
+        )
+        try:
+            await self._store.add_sandbox(record)
+        except BaseException:
+            # Nobody would ever know of it.
+            await self._executor.remove_sandbox(made.id)
+            raise
+        return pb.CreateSandboxResponse(sandbox=_sandbox(record))
+
+    async def GetSandbox(self, request: pb.GetSandboxRequest, context: Any) -> pb.GetSandboxResponse:
+        return pb.GetSandboxResponse(sandbox=_sandbox(await self._known(request.sandbox_id)))
+
+    async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Any) -> pb.ListSandboxesResponse:
+        return pb.ListSandboxesResponse(sandboxes=[_sandbox(record) for record in await self._store.sandboxes()])
+
+    async def RemoveSandbox(self, request: pb.RemoveSandboxRequest, context: Any) -> pb.RemoveSandboxResponse:
+        if await self._store.sandbox(request.sandbox_id) is not None:
+            await self._executor.remove_sandbox(request.sandbox_id)
+            await self._conductor.forget_sandbox(request.sandbox_id)
+            await self._store.remove_sandbox(request.sandbox_id)
+        return pb.RemoveSandboxResponse()
+
+    async def WriteFile(
+        self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Any
+    ) -> pb.WriteFileResponse:
+        first = await anext(aiter(request_iterator), pb.WriteFileRequest())
+        if not first.HasField("header"):
+            raise invalid_argument("HEADER_MISSING", "the first message must be the header")
+        header = first.header
+        checks.check_path("path", header.path)
+        await self._known(header.sandbox_id)
+        written = await self._executor.write_file(
+            executor.WriteFileHeader(
+                sandbox_id=header.sandbox_id,
+                path=header.path,
+                executable=header.executable,
+                user=executor.USER_PROGRAM,
+            ),
+            _upload(request_iterator),
+        )
+        return pb.WriteFileResponse(size=written.size, sha256=written.sha256)
+
+    async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> AsyncIterator[pb.ReadFileResponse]:
+        checks.check_path("path", request.path)
+        await self._known(request.sandbox_id)
+        asked = executor.ReadFilesRequest(
+            sandbox_id=request.sandbox_id, paths=[request.path], user=executor.USER_PROGRAM
+        )
+        async with aclosing(self._executor.read_files(asked)) as responses:
+            async for response in responses:
+                if response.HasField("error"):
+                    raise _file_error(request.path, response.error)
+                if response.HasField("chunk"):
+                    yield pb.ReadFileResponse(chunk=response.chunk)
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
+        checks.check_path("path", request.path, empty=True)
+        await self._known(request.sandbox_id)
+        files = await self._executor.list_files(request.sandbox_id, request.path)
+        return pb.ListFilesResponse(files=[_file_info(file) for file in files])
+
+    async def RemoveFile(self, request: pb.RemoveFileRequest, context: Any) -> pb.RemoveFileResponse:
+        checks.check_path("path", request.path)
+        await self._known(request.sandbox_id)
+        await self._executor.remove_file(request.sandbox_id, request.path, executor.USER_PROGRAM)
+        return pb.RemoveFileResponse()
+
+    async def Exec(self, request: pb.ExecRequest, context: Any) -> AsyncIterator[pb.ExecResponse]:
+        live = await self._conductor.start(request)
+        async with aclosing(watch(self._executor, live, patience=self._patience, as_status=True)) as events:
+            async for event in events:
+                yield pb.ExecResponse(event=event)
+
+    async def AttachExec(self, request: pb.AttachExecRequest, context: Any) -> AsyncIterator[pb.AttachExecResponse]:
+        live = await self._conductor.find(request.sandbox_id, request.exec_id)
+        offsets = getattr(request, "from")
+        position = executor.Offsets(stdout=offsets.stdout, stderr=offsets.stderr)
+        events = watch(self._executor, live, after=request.after_sequence, position=position, patience=self._patience)
+        async with aclosing(events):
+            async for event in events:
+                yield pb.AttachExecResponse(event=event)
+
+    async def GetExec(self, request: pb.GetExecRequest, context: Any) -> pb.GetExecResponse:
+        live = await self._conductor.find(request.sandbox_id, request.exec_id)
+        return pb.GetExecResponse(exec=_exec(live.journal.record))
+
+    async def CancelExec(self, request: pb.CancelExecRequest, context: Any) -> pb.CancelExecResponse:
+        await self._conductor.cancel(request.sandbox_id, request.exec_id)
+        return pb.CancelExecResponse()
+
+    async def GetLock(self, request: pb.GetLockRequest, context: Any) -> pb.GetLockResponse:
+        await self._known(request.sandbox_id)
+        if request.exec_id:
+            record: ExecRecord | None = (await self._conductor.find(request.sandbox_id, request.exec_id)).journal.record
+        else:
+            record = await self._store.newest_locked_exec(request.sandbox_id)
+        environment = record and await self._store.environment(request.sandbox_id, record.ecosystem, record.fingerprint)
+        if not record or not environment:
+            raise not_found(
+                "NO_LOCK", "nothing was installed for it, so there is no lock", sandbox_id=request.sandbox_id
+            )
+        return pb.GetLockResponse(
+            lock=environment.lock,
+            native_lock=environment.native_lock,
+            native_lock_name=environment.native_lock_name,
+            exec_id=record.exec_id,
+        )
+
+    async def _known(self, sandbox_id: str) -> SandboxRecord:
+        checks.check_sandbox_id(sandbox_id)
+        record = await self._store.sandbox(sandbox_id)
+        if record is None:
+            raise checks.no_such_sandbox(sandbox_id)
+        return record
+
+
+async def _upload(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator[bytes]:
+    size = 0
+    async for request in requests:
+        if request.HasField("end"):
+            return
+        if not request.HasField("chunk"):
+            raise invalid_argument("CHUNK_EXPECTED", "every message between header and end must be a chunk")
+        if len(request.chunk) > checks.MAX_CHUNK_BYTES:
+            raise invalid_argument("CHUNK_TOO_LARGE", "a chunk must be at most 64 KiB")
+        size += len(request.chunk)
+        if size > checks.MAX_UPLOAD_BYTES:
+            raise resource_exhausted("FILE_TOO_LARGE", "a file must be at most 2 GiB; write it in parts")
+        yield request.chunk
+    # A client that was cut off looks the same as one that stopped: only the end says that the file is whole.
+    raise invalid_argument("END_MISSING", "the last message must be the end: the stream broke off, nothing was written")
+
+
+def _file_error(path: str, error: executor.FileError) -> QilaError:
+    code, reason = _FILE_ERRORS.get(error.kind, (ErrorCode.UNAVAILABLE, "FILE_NOT_READ"))
+    return QilaError(code, reason, f"{path}: {error.message}", {"path": path})
+
+
+def _file_info(file: executor.FileInfo) -> pb.FileInfo:
+    return pb.FileInfo(
+        name=file.name,
+        # The two enumerations have the same numbers.
+        kind=pb.FileKind.ValueType(file.kind),
+        size=file.size,
+        mtime_ns=file.mtime_ns,
+        executable=file.executable,
+        link_target=file.link_target,
+    )
+
+
+def _sandbox(record: SandboxRecord) -> pb.Sandbox:
+    return pb.Sandbox(
+        id=record.sandbox_id,
+        language=record.language,
+        create_time=_timestamp(record.create_time_ns),
+        limits=pb.Limits(cpu_millis=record.cpu_millis, memory_bytes=record.memory_bytes, pids=record.pids),
+    )
+
+
+def _exec(record: ExecRecord) -> pb.Exec:
+    message = pb.Exec(
+        id=record.exec_id,
+        sandbox_id=record.sandbox_id,
+        create_time=_timestamp(record.create_time_ns),
+        phase=pb.Phase.ValueType(record.phase),
+        fingerprint=record.fingerprint,
+    )
+    if record.end_time_ns:
+        message.end_time.CopyFrom(_timestamp(record.end_time_ns))
+        message.ended.CopyFrom(pb.ExecEnded.FromString(record.ended))
+    return message
+
+
+def _timestamp(nanoseconds: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(nanoseconds)
+    return timestamp

@@ -1,0 +1,137 @@
+"""The store's port and the records that go through it. Times are nanoseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxRecord:
+    """A sandbox, its limits as they were granted, and the last plan that was made for it.
+
+    `plan_key` is the digest of all that the plan was made from; `plan` the serialised plan, without staged files.
+    """
+
+    sandbox_id: str
+    language: str
+    create_time_ns: int
+    cpu_millis: int
+    memory_bytes: int
+    pids: int
+    plan_key: str = ""
+    plan: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecRecord:
+    """An exec.
+
+    Attributes:
+        request: the serialised ExecRequest; `digest` its SHA-256.
+        phase: number of the gateway's `Phase`.
+        end_time_ns: 0 until it has ended.
+        ended: the serialised ExecEnded, empty until it has ended.
+        failure: the serialised google.rpc.Status, if it could not be started.
+        plan: the serialised plan, without staged files; empty for a command.
+        last_sequence: of its control events.
+        attempt: how often it was taken up again after a restart of the gateway.
+    """
+
+    sandbox_id: str
+    exec_id: str
+    request: bytes
+    digest: str
+    create_time_ns: int
+    phase: int
+    last_sequence: int
+    end_time_ns: int = 0
+    ended: bytes = b""
+    failure: bytes = b""
+    ecosystem: str = ""
+    fingerprint: str = ""
+    plan: bytes = b""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    """One control event: the serialised ExecEvent."""
+
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentRecord:
+    """An environment whose install succeeded. `present` is false once its directory was collected."""
+
+    sandbox_id: str
+    ecosystem: str
+    fingerprint: str
+    lock: bytes
+    native_lock: bytes
+    native_lock_name: str
+    create_time_ns: int
+    present: bool = True
+
+
+class SandboxMissingError(Exception):
+    """The sandbox has no record (any more)."""
+
+
+class Store(Protocol):
+    """Records. What a call has returned from survives the process."""
+
+    async def add_sandbox(self, record: SandboxRecord) -> None:
+        """Adds a sandbox; its id is new."""
+
+    async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
+        """One sandbox."""
+
+    async def sandboxes(self) -> Sequence[SandboxRecord]:
+        """All, newest first."""
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """Removes it with all its records; OK if there is none."""
+
+    async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
+        """Keeps the last plan; OK if the sandbox is gone."""
+
+    async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
+        """Adds an exec with its first events, in one transaction; gives the one that has the id already, if any.
+
+        Raises:
+            SandboxMissingError: no such sandbox.
+        """
+
+    async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
+        """One exec."""
+
+    async def unended_execs(self) -> Sequence[ExecRecord]:
+        """Those that have not ended, oldest first."""
+
+    async def save_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> None:
+        """Replaces what may change in an exec and adds events, in one transaction; OK if the sandbox is gone."""
+
+    async def events(self, sandbox_id: str, exec_id: str, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Control events after a sequence, in order."""
+
+    async def save_environment(self, record: EnvironmentRecord) -> None:
+        """Adds or replaces an environment; OK if the sandbox is gone."""
+
+    async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
+        """One environment, present or not."""
+
+    async def present_environments(self, sandbox_id: str) -> Sequence[EnvironmentRecord]:
+        """Those whose directory is there, newest first."""
+
+    async def mark_collected(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> None:
+        """The directory is about to be removed; the lock stays."""
+
+    async def newest_locked_exec(self, sandbox_id: str) -> ExecRecord | None:
+        """The newest exec whose environment has a lock."""
+
+    async def close(self) -> None:
+        """Gives back what the store holds."""

@@ -1,0 +1,224 @@
+# ruff: noqa: D102  # the proto and the port specify the calls
+"""The store over SQLite.
+
+WAL with synchronous=NORMAL: what a commit wrote survives the death of the process (it is in the kernel's cache), which
+is what is promised; only a power cut may take the last commits, never the database's consistency, and FULL would cost
+an fsync, 5 to 20 ms, before each exec starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import alembic.command
+import alembic.config
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    and_,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from services.gateway.store.port import EnvironmentRecord, ExecRecord, SandboxMissingError, SandboxRecord, StoredEvent
+from services.gateway.store.schema import ENVIRONMENTS, EXEC_EVENTS, EXECS, SANDBOXES
+
+Result = TypeVar("Result")
+
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=5000",
+)
+_EXEC_CHANGES: Final = frozenset(
+    {"phase", "last_sequence", "end_time_ns", "ended", "failure", "ecosystem", "fingerprint", "plan", "attempt"}
+)
+
+# What every exec needs is built once: building a statement costs several times its execution.
+_HAS_SANDBOX: Final = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox"))
+_ADD_EXEC: Final = upsert(EXECS).on_conflict_do_nothing()
+_ADD_EVENTS: Final = insert(EXEC_EVENTS)
+_SAVE_EXEC: Final = (
+    update(EXECS)
+    .where(and_(EXECS.c.sandbox_id == bindparam("of_sandbox"), EXECS.c.exec_id == bindparam("of_exec")))
+    .values({name: bindparam(name) for name in _EXEC_CHANGES})
+)
+
+
+def upgrade(path: Path) -> None:
+    """Makes the database's directory and file if needed, and brings the schema to the newest revision. Blocks."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            config = alembic.config.Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def open_store(path: Path) -> SqlStore:
+    """Opens the database that `upgrade` has made ready."""
+    # One connection: SQLite has one writer, and the calls here are short.
+    engine = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0)
+    event.listen(engine, "connect", _set_pragmas)
+    return SqlStore(engine)
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+class SqlStore:
+    """The store's port over an SQLAlchemy engine.
+
+    Transactions run in the event loop: each takes some 0.2 ms, and a hop to a thread and back costs several times that
+    (a warm exec makes three). An asynchronous driver makes a hop of every statement, cursor and commit.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def add_sandbox(self, record: SandboxRecord) -> None:
+        await self._execute(insert(SANDBOXES).values(asdict(record)))
+
+    async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
+        row = await self._one(select(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id))
+        return None if row is None else SandboxRecord(**row)
+
+    async def sandboxes(self) -> Sequence[SandboxRecord]:
+        rows = await self._all(select(SANDBOXES).order_by(SANDBOXES.c.create_time_ns.desc()))
+        return [SandboxRecord(**row) for row in rows]
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        await self._execute(delete(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id))
+
+    async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
+        statement = update(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id)
+        await self._execute(statement.values(plan_key=plan_key, plan=plan))
+
+    async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
+        def work(connection: Connection) -> bool:
+            if connection.execute(_HAS_SANDBOX, {"of_sandbox": record.sandbox_id}).first() is None:
+                raise SandboxMissingError
+            if connection.execute(_ADD_EXEC, vars(record)).rowcount != 1:
+                return False
+            connection.execute(_ADD_EVENTS, _event_rows(record, events))
+            return True
+
+        return None if await self._run(work) else await self.exec(record.sandbox_id, record.exec_id)
+
+    async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
+        row = await self._one(select(EXECS).where(_of_exec(sandbox_id, exec_id)))
+        return None if row is None else ExecRecord(**row)
+
+    async def unended_execs(self) -> Sequence[ExecRecord]:
+        rows = await self._all(select(EXECS).where(EXECS.c.end_time_ns == 0).order_by(EXECS.c.create_time_ns))
+        return [ExecRecord(**row) for row in rows]
+
+    async def save_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> None:
+        changes = {name: value for name, value in vars(record).items() if name in _EXEC_CHANGES}
+        changes |= {"of_sandbox": record.sandbox_id, "of_exec": record.exec_id}
+
+        def work(connection: Connection) -> None:
+            if connection.execute(_SAVE_EXEC, changes).rowcount == 1 and events:
+                connection.execute(_ADD_EVENTS, _event_rows(record, events))
+
+        await self._run(work)
+
+    async def events(self, sandbox_id: str, exec_id: str, after: int, limit: int) -> Sequence[StoredEvent]:
+        table = EXEC_EVENTS.c
+        statement = (
+            select(table.sequence, table.payload)
+            .where(and_(table.sandbox_id == sandbox_id, table.exec_id == exec_id, table.sequence > after))
+            .order_by(table.sequence)
+            .limit(limit)
+        )
+        return [StoredEvent(**row) for row in await self._all(statement)]
+
+    async def save_environment(self, record: EnvironmentRecord) -> None:
+        row = asdict(record)
+        statement = upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
+        of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == record.sandbox_id)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(of_sandbox).first() is not None:
+                connection.execute(statement)
+
+        await self._run(work)
+
+    async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
+        row = await self._one(select(ENVIRONMENTS).where(_of_environment(sandbox_id, ecosystem, fingerprint)))
+        return None if row is None else EnvironmentRecord(**row)
+
+    async def present_environments(self, sandbox_id: str) -> Sequence[EnvironmentRecord]:
+        table = ENVIRONMENTS.c
+        statement = select(ENVIRONMENTS).where(and_(table.sandbox_id == sandbox_id, table.present.is_(True)))
+        rows = await self._all(statement.order_by(table.create_time_ns.desc()))
+        return [EnvironmentRecord(**row) for row in rows]
+
+    async def mark_collected(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> None:
+        statement = update(ENVIRONMENTS).where(_of_environment(sandbox_id, ecosystem, fingerprint))
+        await self._execute(statement.values(present=False))
+
+    async def newest_locked_exec(self, sandbox_id: str) -> ExecRecord | None:
+        same = and_(
+            EXECS.c.sandbox_id == ENVIRONMENTS.c.sandbox_id,
+            EXECS.c.ecosystem == ENVIRONMENTS.c.ecosystem,
+            EXECS.c.fingerprint == ENVIRONMENTS.c.fingerprint,
+        )
+        statement = select(EXECS).join(ENVIRONMENTS, same).where(EXECS.c.sandbox_id == sandbox_id)
+        row = await self._one(statement.order_by(EXECS.c.create_time_ns.desc()).limit(1))
+        return None if row is None else ExecRecord(**row)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self._engine.dispose()
+
+    async def _run(self, work: Callable[[Connection], Result]) -> Result:
+        """One transaction, which is whole when this returns."""
+        with self._engine.begin() as connection:
+            return work(connection)
+
+    async def _execute(self, statement: Executable) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(statement)
+
+        await self._run(work)
+
+    async def _one(self, statement: Executable) -> dict[str, Any] | None:
+        rows = await self._all(statement)
+        return rows[0] if rows else None
+
+    async def _all(self, statement: Executable) -> list[dict[str, Any]]:
+        return await self._run(lambda connection: [dict(row) for row in connection.execute(statement).mappings()])
+
+
+def _event_rows(record: ExecRecord, events: Sequence[StoredEvent]) -> list[dict[str, object]]:
+    return [{"sandbox_id": record.sandbox_id, "exec_id": record.exec_id, **vars(event)} for event in events]
+
+
+def _of_exec(sandbox_id: str, exec_id: str) -> Any:
+    return and_(EXECS.c.sandbox_id == sandbox_id, EXECS.c.exec_id == exec_id)
+
+
+def _of_environment(sandbox_id: str, ecosystem: str, fingerprint: str) -> Any:
+    table = ENVIRONMENTS.c
+    return and_(table.sandbox_id == sandbox_id, table.ecosystem == ecosystem, table.fingerprint == fingerprint)

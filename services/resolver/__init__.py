@@ -1,0 +1,1 @@
+"""The resolver: workspace files in, a plan out; no network, no containers."""

@@ -1,0 +1,119 @@
+"""The calls that worker processes answer: their requests, their answers, and the errors that they may raise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from services.resolver import errors
+from services.resolver.model import (
+    Context,
+    InstallReport,
+    Plan,
+    RenderedLock,
+    Selection,
+    StepKind,
+    Target,
+    WorkspaceFile,
+)
+from services.resolver.plan import explain_install, plan, render_lock, verify_install
+from services.resolver.selection import select_files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectFiles:
+    """Ask which files to read."""
+
+    files: tuple[WorkspaceFile, ...]
+    target: Target
+
+    def run(self) -> Selection:
+        """Answer in this process."""
+        return select_files(self.files, self.target)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MakePlan:
+    """Ask for a plan."""
+
+    files: Mapping[str, bytes]
+    tree: tuple[str, ...]
+    target: Target
+    context: Context
+
+    def run(self) -> Plan:
+        """Answer in this process."""
+        return plan(self.files, self.tree, self.target, self.context)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MakeLock:
+    """Ask for the verified lock of an install; `direct` holds the plan's specifiers."""
+
+    ecosystem: str
+    direct: tuple[str, ...]
+    native_lock: bytes
+    inventory: bytes
+    toolchain: Mapping[str, str]
+
+    def run(self) -> RenderedLock:
+        """Answer in this process."""
+        verify_install(self.ecosystem, self.native_lock, self.inventory, self.toolchain)
+        return render_lock(self.ecosystem, self.direct, self.native_lock, self.inventory, self.toolchain)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainInstall:
+    """Ask what an installer's output says; `failed_with` is the exit code of a failed step."""
+
+    ecosystem: str
+    step: StepKind
+    output: bytes
+    failed_with: int | None = None
+
+    def run(self) -> InstallReport:
+        """Answer in this process."""
+        return explain_install(self.ecosystem, self.step, self.output, self.failed_with)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Envelope:
+    """Which kind of message a body holds; sent in front of it."""
+
+    kind: str
+
+
+CALLS: Mapping[str, Any] = MappingProxyType(
+    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall)}
+)
+ANSWERS: Mapping[str, Any] = MappingProxyType(
+    {"SelectFiles": Selection, "MakePlan": Plan, "MakeLock": RenderedLock, "ExplainInstall": InstallReport}
+)
+ERRORS: Mapping[str, Any] = MappingProxyType(
+    {
+        kind.__name__: kind
+        for kind in (
+            errors.ManifestError,
+            errors.ManifestTooLargeError,
+            errors.TargetNotFoundError,
+            errors.TargetAmbiguousError,
+            errors.TargetUnsupportedError,
+            errors.UnknownEcosystemError,
+            errors.ToolchainMissingError,
+            errors.InventoryError,
+            errors.LockError,
+            errors.InstallMismatchError,
+        )
+    }
+)
+OUT_OF_MEMORY = "OutOfMemory"
+FAULT = "Fault"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """A worker failed in a way that no input should be able to cause."""
+
+    detail: str

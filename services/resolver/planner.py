@@ -1,0 +1,81 @@
+"""The interface that each ecosystem implements, and the choice between its implementations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from services.resolver.errors import TargetNotFoundError, TargetUnsupportedError, UnknownEcosystemError
+from services.resolver.python.planner import PythonPlanner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from services.resolver.model import (
+        Context,
+        InstallFailure,
+        LockedPackage,
+        PackageEvent,
+        Plan,
+        StepKind,
+        Target,
+    )
+
+
+class Planner(Protocol):
+    """Everything that the resolver knows about one ecosystem."""
+
+    ecosystem: str
+
+    def claims(self, paths: Iterable[str], target: Target) -> int:
+        """How well this planner fits the target: 0 not at all, 1 it holds such files, 2 there is a clear entry."""
+
+    def manifests(self, path: str) -> bool:
+        """Whether the file may decide requirements, so that leaving it out is an error."""
+
+    def sources(self, path: str) -> bool:
+        """Whether the file is a program of this ecosystem."""
+
+    def searched(self, target: Target) -> Sequence[str]:
+        """The directories whose manifests count for the target, nearest first; the root is the empty string."""
+
+    def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
+        """Plan one run; raises ManifestError, TargetNotFoundError, TargetAmbiguousError, ToolchainMissingError."""
+
+    def package_event(self, line: bytes) -> PackageEvent | None:
+        """What one line of the installer's output tells about a package."""
+
+    def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
+        """Why a step failed, from the end of its output."""
+
+    def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
+        """Raise InstallMismatchError unless exactly the lock is installed; InventoryError, LockError if unreadable."""
+
+    def locked_packages(
+        self, direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
+    ) -> list[LockedPackage]:
+        """The packages of a verified install; `direct` holds the names of the plan's requirements."""
+
+
+PLANNERS: tuple[Planner, ...] = (PythonPlanner(),)
+
+
+def planner_of(ecosystem: str) -> Planner:
+    """The planner of an ecosystem; raises UnknownEcosystemError."""
+    for planner in PLANNERS:
+        if planner.ecosystem == ecosystem:
+            return planner
+    raise UnknownEcosystemError(ecosystem=ecosystem)
+
+
+def planner_for(paths: Sequence[str], target: Target, planners: Sequence[Planner] = PLANNERS) -> Planner:
+    """The planner that fits a target best; the target's language breaks ties.
+
+    Raises TargetUnsupportedError if no planner runs such a file, TargetNotFoundError if there is nothing to run.
+    """
+    ranked = [(planner.claims(paths, target), planner.ecosystem == target.language, planner) for planner in planners]
+    claim, _, planner = max(ranked, key=lambda entry: entry[:2])
+    if claim:
+        return planner
+    if target.program and target.program in paths:
+        raise TargetUnsupportedError(program=target.program)
+    raise TargetNotFoundError(program=target.program)

@@ -1,0 +1,21 @@
+"""The variables of PEP 508 markers as they are in a sandbox, not in this process."""
+
+from __future__ import annotations
+
+
+def marker_environment(python: str) -> dict[str, str]:
+    """Every marker variable for a full Python version such as 3.13.5; `extra` is empty."""
+    return {
+        "extra": "",
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+        "sys_platform": "linux",
+    }

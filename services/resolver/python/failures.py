@@ -1,0 +1,99 @@
+"""Why uv failed, from its own words.
+
+The order of the rules matters: a full disk or a closed network also makes builds fail, and names the true cause.
+"""
+
+from __future__ import annotations
+
+import re
+
+from services.resolver.model import FailureReason, InstallFailure, StepKind
+
+MAX_DETAIL = 8 * 1024
+MAX_PACKAGES = 20
+# `timeout` ends with this, as do most supervisors that act on a deadline.
+EXIT_TIMED_OUT = 124
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+OUT_OF_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122")
+POLICY = re.compile(r"(denied|blocked|refused) by (package )?policy|\b451\b", re.IGNORECASE)
+TIMED_OUT = re.compile(r"operation timed out|request timed out|Failed to download .*timed? ?out", re.IGNORECASE)
+NETWORK = re.compile(
+    r"Connection refused|dns error|failed to lookup address|tcp connect error|network (?:is )?unreachable"
+    r"|network was disabled|client error \(Connect\)|connection (?:closed|reset)"
+    r"|HTTP status (?:client|server) error \((?:403|407|429|5\d\d)",
+    re.IGNORECASE,
+)
+BUILD = re.compile(
+    r"Failed to build|build backend returned an error|Call to `[^`]+` failed|Failed to resolve requirements from"
+    r"|metadata-generation-failed|subprocess-exited-with-error"
+)
+NOT_FOUND = re.compile(rf"(?P<name>{NAME}) was not found in the package registry")
+NO_SOLUTION = re.compile(
+    r"No solution found|requirements are unsatisfiable|depends on Python|no wheels with a matching"
+)
+# uv's words about its own interpreter, not about the install.
+PREAMBLE = re.compile(r"warning: .*|Using .*interpreter.*|Resolved \d+ packages?.*|Prepared \d+ packages?.*")
+
+RULES = (
+    (FailureReason.OUT_OF_SPACE, OUT_OF_SPACE),
+    (FailureReason.POLICY_DENIED, POLICY),
+    (FailureReason.TIMED_OUT, TIMED_OUT),
+    (FailureReason.NOT_FOUND, NOT_FOUND),
+    (FailureReason.BUILD_FAILED, BUILD),
+    (FailureReason.NETWORK_DENIED, NETWORK),
+    (FailureReason.NO_SOLUTION, NO_SOLUTION),
+)
+PACKAGE_MENTIONS = (
+    NOT_FOUND,
+    re.compile(rf"Failed to (?:build|download|fetch)(?: and build)?:? `(?P<name>{NAME})[=@` ]"),
+    re.compile(rf"Because (?:only )?(?P<name>{NAME})[=<>!~ ]"),
+    re.compile(rf"(?:and|depends on|require) (?P<name>(?!Python\b|your\b|you\b|we\b|all\b){NAME})[=<>!~]"),
+    re.compile(rf"(?P<name>{NAME})[=<>!~]+[0-9.]+ depends on"),
+    re.compile(rf"/simple/(?P<name>{NAME})/"),
+)
+
+
+def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
+    """Name the reason, keep the installer's words, list the packages that it names.
+
+    What no rule knows is `no_solution` when solving, because that step only chooses versions, and `build_failed` when
+    installing, because only a build runs foreign code there; the detail tells more either way.
+    """
+    text = ANSI.sub("", output[-MAX_DETAIL * 8 :].decode("utf-8", "replace"))
+    words = _own_words(text)
+    reason = _reason(words, exit_code)
+    if reason is None:
+        reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
+    detail = words or f"the installer ended with exit code {exit_code} and said nothing"
+    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words))
+
+
+def _reason(text: str, exit_code: int) -> FailureReason | None:
+    if exit_code == EXIT_TIMED_OUT:
+        return FailureReason.TIMED_OUT
+    return next((reason for reason, pattern in RULES if pattern.search(text)), None)
+
+
+def _own_words(text: str) -> str:
+    """The message of the failure: from the first `error:` line on, else all but the preamble."""
+    lines = text.splitlines()
+    start = next((index for index, line in enumerate(lines) if re.match(r"(error:|\s*[\u00d7x] )", line)), None)
+    kept = lines[start:] if start is not None else [line for line in lines if not PREAMBLE.fullmatch(line)]
+    return "\n".join(kept).strip()
+
+
+def _cut(text: str) -> str:
+    """Head and tail: the head says what failed, the tail of a build why."""
+    if len(text.encode()) <= MAX_DETAIL:
+        return text
+    half = MAX_DETAIL // 2 - 16
+    head = text.encode()[:half].decode("utf-8", "ignore")
+    tail = text.encode()[-half:].decode("utf-8", "ignore")
+    return f"{head}\n[…]\n{tail}"
+
+
+def _packages(text: str) -> tuple[str, ...]:
+    found = (match["name"] for pattern in PACKAGE_MENTIONS for match in pattern.finditer(text))
+    return tuple(dict.fromkeys(found))[:MAX_PACKAGES]

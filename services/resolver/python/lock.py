@@ -1,0 +1,169 @@
+"""The native lock of an environment against what is installed there, and the two as one normalised list."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as ParsedRequirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from services.resolver.errors import InstallMismatchError, InventoryError, LockError
+from services.resolver.model import LockedPackage
+from services.resolver.python.environment import marker_environment
+from services.resolver.python.inventory import InstalledPackage, read_inventory
+from services.resolver.python.licenses import license_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_LOCK_BYTES = 64 * 1024 * 1024
+HASH = re.compile(r"\s--hash[= ](sha(?:256|384|512):[0-9a-f]{64,128})")
+COMMENT = re.compile(r"(^|\s)#.*$")
+MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """One package of a native lock."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+
+def read_native_lock(raw: bytes, python: str) -> list[Pin]:
+    """The pins that apply to the sandbox's Python; raises LockError."""
+    if len(raw) > MAX_LOCK_BYTES:
+        raise LockError(line=0, reason=f"{len(raw)} bytes is above the limit of {MAX_LOCK_BYTES}")
+    try:
+        lines = raw.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise LockError(line=raw[: error.start].count(b"\n") + 1, reason="is not UTF-8") from error
+    pins: dict[str, Pin] = {}
+    pieces: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        pieces.append(COMMENT.sub("", line.removesuffix("\\")))
+        if line.endswith("\\"):
+            continue
+        text = " ".join(pieces).strip()
+        pieces = []
+        pin = _pin(number, text, python) if text else None
+        if pin is not None:
+            pins[pin.name] = pin
+    return list(pins.values())
+
+
+def verify_install(native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
+    """Raise InstallMismatchError unless exactly the lock is installed, each file unchanged."""
+    locked = {pin.name: pin.version for pin in read_native_lock(native_lock, toolchain["python"])}
+    installed = {package.name: package for package in read_inventory(inventory)}
+    absent = [f"{name}=={version}" for name, version in locked.items() if name not in installed]
+    unexpected = [f"{name}=={package.version}" for name, package in installed.items() if name not in locked]
+    other = [
+        f"{name}=={package.version}"
+        for name, package in installed.items()
+        if name in locked and not _same_version(package.version, locked[name])
+    ]
+    damaged = [f"{name}: {file}" for name, package in installed.items() for file in package.missing + package.modified]
+    if absent or unexpected or other or damaged:
+        raise InstallMismatchError(
+            absent=_shown(absent), unexpected=_shown(unexpected), other_version=_shown(other), damaged=_shown(damaged)
+        )
+
+
+def locked_packages(
+    direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
+) -> list[LockedPackage]:
+    """The installed packages with their hashes, licence, and who required them."""
+    python = toolchain["python"]
+    pins = {pin.name: pin for pin in read_native_lock(native_lock, python)}
+    installed = {package.name: package for package in read_inventory(inventory)}
+    parsed = [_requirement("direct", item) for item in direct]
+    wanted = {str(canonicalize_name(item.name)) for item in parsed}
+    requirers = _requirers(installed, parsed, python)
+    return [_locked(package, pins, wanted, requirers, installed) for package in installed.values()]
+
+
+def _locked(
+    package: InstalledPackage,
+    pins: Mapping[str, Pin],
+    direct: set[str],
+    requirers: Mapping[str, set[str]],
+    installed: Mapping[str, InstalledPackage],
+) -> LockedPackage:
+    expression, raw = license_of(package.license_expression, package.license, package.classifiers)
+    return LockedPackage(
+        purl=_purl(package),
+        name=package.name,
+        version=package.version,
+        hashes=tuple(sorted(pins[package.name].hashes)) if package.name in pins else (),
+        license=expression,
+        license_text=raw,
+        direct=package.name in direct,
+        required_by=tuple(sorted(_purl(installed[name]) for name in requirers.get(package.name, ()))),
+    )
+
+
+def _requirers(
+    installed: Mapping[str, InstalledPackage], direct: Iterable[ParsedRequirement], python: str
+) -> dict[str, set[str]]:
+    """Who requires whom, with the extras that are asked for, found by following them from the direct ones."""
+    found: dict[str, set[str]] = {}
+    parsed = {name: [_requirement(name, item) for item in package.requires_dist] for name, package in installed.items()}
+    # Every package counts without extras, direct or not; extras only where someone asks for them.
+    pending = [(name, "") for name in installed]
+    pending += [(str(canonicalize_name(item.name)), str(extra)) for item in direct for extra in item.extras]
+    seen = set(pending)
+    while pending:
+        name, extra = pending.pop()
+        for item in parsed.get(name, ()):
+            if item.marker and not item.marker.evaluate(marker_environment(python) | {"extra": extra}):
+                continue
+            required = str(canonicalize_name(item.name))
+            if required in installed and required != name:
+                found.setdefault(required, set()).add(name)
+            reached = {(required, str(wanted)) for wanted in item.extras} - seen
+            seen |= reached
+            pending.extend(reached)
+    return found
+
+
+def _requirement(owner: str, text: str) -> ParsedRequirement:
+    try:
+        return ParsedRequirement(text)
+    except InvalidRequirement as error:
+        raise InventoryError(path=f"{owner}.requires_dist", reason=f"not a requirement: {text[:80]!r}") from error
+
+
+def _pin(line: int, text: str, python: str) -> Pin | None:
+    hashes = tuple(HASH.findall(text))
+    try:
+        parsed = ParsedRequirement(HASH.sub("", text).strip())
+    except InvalidRequirement as error:
+        raise LockError(line=line, reason=f"not a pinned requirement: {text[:80]!r}") from error
+    exact = [item.version for item in parsed.specifier if item.operator in {"==", "==="}]
+    if len(exact) != 1 or len(parsed.specifier) != 1:
+        raise LockError(line=line, reason=f"{parsed.name} has no exact version")
+    if parsed.marker and not parsed.marker.evaluate(marker_environment(python)):
+        return None
+    return Pin(name=str(canonicalize_name(parsed.name)), version=exact[0], hashes=hashes)
+
+
+def _same_version(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def _purl(package: InstalledPackage) -> str:
+    return f"pkg:pypi/{package.name}@{package.version.replace('+', '%2B').replace('!', '%21')}"
+
+
+def _shown(items: list[str]) -> tuple[str, ...]:
+    rest = len(items) - MAX_SHOWN
+    return (*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else []))

@@ -1,0 +1,95 @@
+"""The planner for Python: manifest first, then detection."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from services.resolver.errors import ToolchainMissingError
+from services.resolver.python import target as targets
+from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_needs, detected_needs
+from services.resolver.python.detect import Detector
+from services.resolver.python.failures import explain_failure
+from services.resolver.python.lock import locked_packages, verify_install
+from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
+from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
+from services.resolver.python.progress import parse_installer_line
+from services.resolver.python.scan import scan_source
+from services.resolver.python.table import import_table, standard_library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from services.resolver.model import Context, InstallFailure, LockedPackage, PackageEvent, Plan, StepKind, Target
+
+
+class PythonPlanner:
+    """Plans Python programs, by their manifest, else by their imports."""
+
+    ecosystem = ECOSYSTEM
+
+    def claims(self, paths: Iterable[str], target: Target) -> int:
+        """See Planner."""
+        if target.program:
+            return 2 if target.program.endswith(SOURCE_SUFFIXES) else 0
+        names = set(paths)
+        if not names.isdisjoint((*targets.ENTRIES, REQUIREMENTS_FILE, PYPROJECT)):
+            return 2
+        return 1 if any(path.endswith(SOURCE_SUFFIXES) for path in names) else 0
+
+    def manifests(self, path: str) -> bool:
+        """See Planner."""
+        return path.rpartition("/")[2] == PYPROJECT or is_includable(path)
+
+    def sources(self, path: str) -> bool:
+        """See Planner."""
+        return path.endswith(SOURCE_SUFFIXES)
+
+    def searched(self, target: Target) -> Sequence[str]:
+        """See Planner."""
+        return targets.directories_above(target.program.removeprefix("./"))
+
+    def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
+        """See Planner."""
+        python = context.toolchain.get("python", "")
+        if not re.fullmatch(r"\d+(\.\d+)+", python):
+            raise ToolchainMissingError(tool="python")
+        version = tuple(int(part) for part in python.split("."))
+        paths = list(tree)
+        modules = LocalModules(paths)
+        path = targets.find_program(paths, target)
+        scan = scan_source(files.get(path, b""), version)
+        relative = any(item.level for item in scan.imports)
+        program = targets.program_of(path, modules, uses_relative_imports=relative)
+        detection = Detector(
+            files=files,
+            modules=modules,
+            roots=program.roots,
+            python=version,
+            table=import_table(),
+            library=standard_library(),
+        ).run([path])
+        directories = targets.directories_above(path)
+        manifest, passed_over = find_manifest(files, directories, python)
+        needs = (
+            detected_needs(detection, passed_over) if manifest is None else declared_needs(manifest, detection, python)
+        )
+        return assemble(needs, program, target, context)
+
+    def package_event(self, line: bytes) -> PackageEvent | None:
+        """See Planner."""
+        return parse_installer_line(line)
+
+    def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
+        """See Planner."""
+        return explain_failure(step, exit_code, output)
+
+    def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
+        """See Planner."""
+        verify_install(native_lock, inventory, toolchain)
+
+    def locked_packages(
+        self, direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
+    ) -> list[LockedPackage]:
+        """See Planner."""
+        return locked_packages(direct, native_lock, inventory, toolchain)

@@ -1,0 +1,1 @@
+"""What every service needs to speak gRPC: server, channels, errors, request ids, logs, configuration."""

@@ -1,0 +1,125 @@
+"""The executor's port behaves the same in memory and over the wire."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from qila.executor.v1 import executor_pb2 as pb
+from qila.executor.v1 import executor_pb2_grpc
+from services.gateway.executor_client import ExecutorClient
+from services.gateway.executor_fake import FakeExecutor, FakeProcess
+from services.gateway.ports import ExecutorPort
+from services.rpc.channel import build_channel
+from services.rpc.errors import ErrorCode, QilaError, resource_exhausted
+from services.rpc.server import ServerConfig, build_server
+
+
+class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
+    """Serves the calls of the suite from the fake."""
+
+    def __init__(self, fake: FakeExecutor) -> None:
+        self._fake = fake
+
+    async def WriteFile(self, request_iterator: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        requests = aiter(request_iterator)
+        header = (await anext(requests)).header
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield request.chunk
+
+        return await self._fake.write_file(header, chunks())
+
+    async def RunProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        async for event in self._fake.run_process(request):
+            yield pb.RunProcessResponse(event=event)
+
+    async def AttachProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        async for event in self._fake.attach_process(request):
+            yield pb.AttachProcessResponse(event=event)
+
+    async def SurveyWorkspace(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        survey = await self._fake.survey(request.sandbox_id)
+        for entry in survey.entries:
+            yield pb.SurveyWorkspaceResponse(entries=[entry])
+        yield pb.SurveyWorkspaceResponse(summary=survey.summary)
+
+
+@pytest.fixture
+async def fake() -> FakeExecutor:
+    made = FakeExecutor()
+
+    async def speak(process: FakeProcess) -> int:
+        process.write(b"hello")
+        return 4
+
+    made.programs["speak"] = speak
+    return made
+
+
+@pytest.fixture(params=["memory", "wire"])
+async def port(request: pytest.FixtureRequest, fake: FakeExecutor) -> AsyncIterator[ExecutorPort]:
+    if request.param == "memory":
+        yield fake
+        return
+    servicer = Servicer(fake)  # type: ignore[abstract]  # the suite uses four of the calls
+    with tempfile.TemporaryDirectory(prefix="qila-") as directory:
+        server = await build_server(
+            ServerConfig(address=f"unix:{directory}/x.sock", service_names=("qila.executor.v1.ExecutorService",)),
+            [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],
+        )
+        await server.start()
+        async with build_channel(server.address) as channel:
+            yield ExecutorClient(channel)
+        await server.stop(0)
+
+
+@pytest.fixture
+async def sandbox_id(fake: FakeExecutor) -> str:
+    return (await fake.create_sandbox(pb.Limits())).id
+
+
+def header(sandbox_id: str) -> pb.WriteFileHeader:
+    return pb.WriteFileHeader(sandbox_id=sandbox_id, path="a", user=pb.USER_PROGRAM)
+
+
+async def test_written_file_is_surveyed(port: ExecutorPort, sandbox_id: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    assert (await port.write_file(header(sandbox_id), chunks())).size == 6
+    survey = await port.survey(sandbox_id)
+    assert [(entry.path, entry.size) for entry in survey.entries] == [("a", 6)]
+    assert survey.summary.file_count == 1
+
+
+async def test_source_that_fails_breaks_the_write_off(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise resource_exhausted("FILE_TOO_LARGE", "too large")
+
+    with pytest.raises(QilaError) as caught:
+        await port.write_file(header(sandbox_id), chunks())
+    assert caught.value.reason == "FILE_TOO_LARGE"
+    assert fake.sandboxes[sandbox_id].files == {}
+
+
+async def test_process_is_run_joined_and_attached(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:
+    request = pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="p", spec=pb.ProcessSpec(argv=["speak"]))
+    first = [event async for event in port.run_process(request)]
+    assert [event.WhichOneof("event") for event in first] == ["started", "output", "ended"]
+    assert [event async for event in port.run_process(request)] == first
+    assert fake.started == ["p"]
+    attach = pb.AttachProcessRequest(sandbox_id=sandbox_id, process_id="p")
+    getattr(attach, "from").stdout = 3
+    rest = [event async for event in port.attach_process(attach)]
+    assert (rest[1].output.offset, rest[1].output.data) == (3, b"lo")
+    other = pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="p", spec=pb.ProcessSpec(argv=["true"]))
+    with pytest.raises(QilaError) as caught:
+        await anext(port.run_process(other))
+    assert caught.value.code is ErrorCode.ALREADY_EXISTS

@@ -1,0 +1,159 @@
+"""What every store must do, whatever is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from services.gateway.store.memory import MemoryStore
+from services.gateway.store.port import (
+    EnvironmentRecord,
+    ExecRecord,
+    SandboxMissingError,
+    SandboxRecord,
+    Store,
+    StoredEvent,
+)
+from services.gateway.store.schema import METADATA
+from services.gateway.store.sql import open_store, upgrade
+
+Reopen = Callable[[Store], Awaitable[Store]]
+SANDBOX = SandboxRecord(
+    sandbox_id="sb_a", language="python", create_time_ns=5, cpu_millis=1000, memory_bytes=2 << 30, pids=512
+)
+EXEC = ExecRecord(
+    sandbox_id="sb_a", exec_id="ex_a", request=b"r", digest="d", create_time_ns=10, phase=1, last_sequence=1
+)
+ENVIRONMENT = EnvironmentRecord(
+    sandbox_id="sb_a",
+    ecosystem="python",
+    fingerprint="f1",
+    lock=b"lock",
+    native_lock=b"native",
+    native_lock_name="pylock",
+    create_time_ns=20,
+)
+EVENT = StoredEvent(sequence=1, payload=b"created")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reopen]:
+    """Gives the same store again, as a process does that was killed and started anew."""
+    opened: list[Store] = []
+
+    async def again(store: Store) -> Store:
+        if request.param == "memory":
+            return store
+        upgrade(tmp_path / "state" / "gateway.db")
+        opened.append(open_store(tmp_path / "state" / "gateway.db"))
+        return opened[-1]
+
+    yield again
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+async def store(reopen: Reopen) -> Store:
+    made = await reopen(MemoryStore())
+    await made.add_sandbox(SANDBOX)
+    return made
+
+
+async def test_what_was_written_is_there_after_reopening(store: Store, reopen: Reopen) -> None:
+    assert await store.add_exec(EXEC, [EVENT]) is None
+    await store.save_plan("sb_a", "key", b"plan")
+    await store.save_environment(ENVIRONMENT)
+    again = await reopen(store)
+    assert await again.sandbox("sb_a") == replace(SANDBOX, plan_key="key", plan=b"plan")
+    assert await again.exec("sb_a", "ex_a") == EXEC
+    assert await again.events("sb_a", "ex_a", 0, 10) == [EVENT]
+    assert await again.environment("sb_a", "python", "f1") == ENVIRONMENT
+
+
+async def test_sandboxes_are_listed_newest_first(store: Store) -> None:
+    newer = replace(SANDBOX, sandbox_id="sb_b", create_time_ns=6)
+    await store.add_sandbox(newer)
+    assert list(await store.sandboxes()) == [newer, SANDBOX]
+
+
+async def test_taken_exec_id_gives_the_exec_that_has_it(store: Store) -> None:
+    await store.add_exec(EXEC, [EVENT])
+    assert await store.add_exec(replace(EXEC, digest="other"), [EVENT]) == EXEC
+    assert len(await store.events("sb_a", "ex_a", 0, 10)) == 1
+
+
+async def test_exec_of_no_sandbox_is_refused(store: Store) -> None:
+    with pytest.raises(SandboxMissingError):
+        await store.add_exec(replace(EXEC, sandbox_id="sb_x"), [EVENT])
+
+
+async def test_events_come_in_pages(store: Store) -> None:
+    await store.add_exec(EXEC, [EVENT])
+    more = [StoredEvent(sequence=number, payload=b"%d" % number) for number in range(2, 6)]
+    await store.save_exec(replace(EXEC, last_sequence=5), more)
+    assert await store.events("sb_a", "ex_a", 2, 2) == more[1:3]
+    assert await store.events("sb_a", "ex_a", 5, 2) == []
+
+
+async def test_ended_exec_is_no_longer_unended(store: Store) -> None:
+    later = replace(EXEC, exec_id="ex_b", create_time_ns=11)
+    await store.add_exec(later, [EVENT])
+    await store.add_exec(EXEC, [EVENT])
+    assert list(await store.unended_execs()) == [EXEC, later]
+    ended = replace(EXEC, end_time_ns=99, ended=b"e", failure=b"f", phase=3, fingerprint="f1", plan=b"p", attempt=2)
+    await store.save_exec(ended, [])
+    assert list(await store.unended_execs()) == [later]
+    assert await store.exec("sb_a", "ex_a") == ended
+
+
+async def test_removed_sandbox_takes_everything_with_it(store: Store) -> None:
+    await store.add_exec(EXEC, [EVENT])
+    await store.save_environment(ENVIRONMENT)
+    await store.remove_sandbox("sb_a")
+    await store.remove_sandbox("sb_a")
+    assert await store.sandbox("sb_a") is None
+    assert await store.exec("sb_a", "ex_a") is None
+    assert await store.events("sb_a", "ex_a", 0, 10) == []
+    assert await store.environment("sb_a", "python", "f1") is None
+    # A task that ends late writes into nothing.
+    await store.save_exec(EXEC, [StoredEvent(sequence=2, payload=b"late")])
+    await store.save_environment(ENVIRONMENT)
+    await store.save_plan("sb_a", "key", b"plan")
+    assert await store.environment("sb_a", "python", "f1") is None
+
+
+async def test_collected_environment_keeps_its_lock(store: Store) -> None:
+    newer = replace(ENVIRONMENT, fingerprint="f2", create_time_ns=30)
+    await store.save_environment(ENVIRONMENT)
+    await store.save_environment(newer)
+    assert list(await store.present_environments("sb_a")) == [newer, ENVIRONMENT]
+    await store.mark_collected("sb_a", "python", "f1")
+    assert list(await store.present_environments("sb_a")) == [newer]
+    assert await store.environment("sb_a", "python", "f1") == replace(ENVIRONMENT, present=False)
+    await store.save_environment(ENVIRONMENT)
+    assert await store.environment("sb_a", "python", "f1") == ENVIRONMENT
+
+
+async def test_newest_locked_exec_is_the_newest_with_an_environment(store: Store) -> None:
+    assert await store.newest_locked_exec("sb_a") is None
+    locked = replace(EXEC, ecosystem="python", fingerprint="f1")
+    await store.save_environment(ENVIRONMENT)
+    await store.add_exec(locked, [EVENT])
+    await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
+    assert await store.newest_locked_exec("sb_a") == locked
+
+
+def test_revisions_make_the_tables_that_the_code_queries(tmp_path: Path) -> None:
+    upgrade(tmp_path / "gateway.db")
+    engine = create_engine(f"sqlite:///{tmp_path / 'gateway.db'}")
+    with engine.connect() as connection:
+        difference = compare_metadata(MigrationContext.configure(connection), METADATA)
+    engine.dispose()
+    assert difference == []

@@ -1,0 +1,189 @@
+"""A sandbox container with the shipped image, and the executor's side of its control socket, spoken by hand."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sandbox.sandboxd.qila_sandboxd.frames import Channel, Frame, Header
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FLAGS = (
+    *("--network", "none", "--read-only", "--cap-drop", "ALL"),
+    *("--cap-add", "SETUID", "--cap-add", "SETGID", "--cap-add", "KILL"),
+    *("--security-opt", "no-new-privileges", "--pids-limit", "512"),
+    *("-m", "512m", "--memory-swap", "512m", "--tmpfs", "/tmp:exec"),
+)
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def image() -> str:
+    """The image under test; sandboxd itself is always this checkout's, mounted over the image's own."""
+    if chosen := os.environ.get("QILA_TEST_IMAGE"):
+        return chosen
+    tags = docker("images", "qila-sandbox", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    assert tags, "no sandbox image: build it with scripts/image"
+    return tags[0]
+
+
+class Sandbox:
+    """Use as a context: makes the container and the volume, and removes both."""
+
+    def __init__(self) -> None:
+        self.name = f"qila-sandboxd-test-{secrets.token_hex(4)}"
+        self.directory = Path(tempfile.mkdtemp(prefix="qs", dir="/tmp"))
+        self.channel: Channel | None = None
+        self.kept: list[Frame] = []
+        self._next = 0
+
+    def __enter__(self) -> Self:
+        self.listener = self._bind("control.sock")
+        self.doors = self._bind("doors.sock")
+        mounts = ["-v", f"{self.directory}:/run/qila:ro", "-v", f"{self.name}:/sandbox"]
+        mounts += ["-v", f"{REPOSITORY / 'sandbox/sandboxd'}:/usr/lib/qila/sandboxd:ro"]
+        try:
+            docker("run", "-d", "--name", self.name, *FLAGS, *mounts, image())
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _bind(self, name: str) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.directory / name))
+        (self.directory / name).chmod(0o600)
+        listener.listen(64)
+        listener.settimeout(20)
+        return listener
+
+    def close(self) -> None:
+        for arguments in (["rm", "-f", "-v", self.name], ["volume", "rm", "-f", self.name]):
+            subprocess.run(["docker", *arguments], capture_output=True, timeout=60, check=False)
+        if self.channel is not None:
+            self.disconnect()
+        self.listener.close()
+        self.doors.close()
+        shutil.rmtree(self.directory)
+
+    def connect(self, stored: dict[str, dict[str, int]] | None = None) -> Header:
+        """Take sandboxd's call; resume what `stored` says, or everything from its first byte."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(15)
+        self.channel = Channel(connection)
+        self.kept.clear()
+        welcome = self.receive()[0]
+        assert welcome["type"] == "welcome"
+        self.send({"type": "resume", "processes": {} if stored is None else stored})
+        return welcome
+
+    def disconnect(self) -> None:
+        assert self.channel is not None
+        self.channel.connection.close()
+
+    def send(self, header: Header, payload: bytes = b"") -> None:
+        assert self.channel is not None
+        self.channel.send(header, payload)
+
+    def receive(self) -> Frame:
+        assert self.channel is not None
+        frame = self.channel.receive()
+        assert frame is not None, "sandboxd hung up"
+        return frame
+
+    def start(self, *argv: str, **fields: Any) -> str:
+        self._next += 1
+        name = f"p{self._next}"
+        order = {"env": {}, "cwd": "/sandbox", "user": "program", "timeout_ms": 0, "background": False} | fields
+        self.send({"type": "start", "process": name, "argv": list(argv)} | order)
+        return name
+
+    def wait(self, kind: str, **fields: Any) -> Frame:
+        """The next frame like this; others are kept for later waits."""
+        wanted = {"type": kind, **fields}.items()
+        for index, frame in enumerate(self.kept):
+            if wanted <= {k: v for k, v in frame[0].items() if isinstance(v, str | int)}.items():
+                return self.kept.pop(index)
+        while True:
+            frame = self.receive()
+            if wanted <= {k: v for k, v in frame[0].items() if isinstance(v, str | int)}.items():
+                return frame
+            self.kept.append(frame)
+
+    def finish(self, name: str) -> tuple[Header, bytes, bytes]:
+        """The `ended` frame of a process and all that it wrote; acknowledges as it goes, then forgets."""
+        streams = {"stdout": bytearray(), "stderr": bytearray()}
+        while True:
+            ready = [f for f in self.kept if f[0].get("process") == name]
+            frame = ready[0] if ready else self.receive()
+            if ready:
+                self.kept.remove(frame)
+            header, payload = frame
+            if header.get("process") != name:
+                self.kept.append(frame)
+            elif header["type"] == "output":
+                stream = streams[header["stream"]]
+                assert header["offset"] == len(stream)
+                stream += payload
+                self.send({"type": "ack", "process": name, **{k: len(v) for k, v in streams.items()}})
+            elif header["type"] == "ended":
+                assert header["offsets"] == {k: len(v) for k, v in streams.items()}
+                self.send({"type": "forget", "process": name})
+                return header, bytes(streams["stdout"]), bytes(streams["stderr"])
+
+    def run(self, *argv: str, **fields: Any) -> tuple[Header, bytes, bytes]:
+        return self.finish(self.start(*argv, **fields))
+
+    def call(self, op: str, *chunks: bytes, **fields: Any) -> tuple[Header, list[Frame]]:
+        """A whole call: its last frame and its data."""
+        self._next += 1
+        number = self._next
+        self.send({"type": "call", "call": number, "op": op, "user": "program"} | fields)
+        for chunk in chunks:
+            self.send({"type": "chunk", "call": number}, chunk)
+        if op == "write":
+            self.send({"type": "chunk", "call": number, "last": True})
+        data: list[Frame] = []
+        while True:
+            header, payload = self.receive()
+            if header.get("call") != number:
+                self.kept.append((header, payload))
+            elif header["type"] == "data":
+                data.append((header, payload))
+                if payload:
+                    self.send({"type": "credit", "call": number, "bytes": len(payload)})
+            else:
+                return header, data
+
+    def serve_doors(self, answer: bytes) -> tuple[threading.Thread, list[bytes]]:
+        """Take one connection at the doors, read it to its end, answer and close."""
+        heard: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = self.doors.accept()
+            with connection:
+                while data := connection.recv(1 << 18):
+                    heard.append(data)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        return thread, heard

@@ -1,0 +1,218 @@
+"""The command line and the client against a gateway that speaks over a real socket."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from qila.cli.__main__ import call
+from qila.cli.stack import Stack, last_words, running, start_time_of
+from qila.client import Client, NotFoundError, UnavailableError
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SANDBOX = "sb_" + "a" * 26
+NO_FIELDS: dict[str, str] = {}
+
+
+def output(stream: pb.Stream.ValueType, offset: int, data: bytes) -> pb.ExecEvent:
+    return pb.ExecEvent(output=pb.Output(phase=pb.PHASE_RUN, stream=stream, offset=offset, data=data))
+
+
+def ended(**end: object) -> pb.ExecEvent:
+    return pb.ExecEvent(sequence=9, ended=pb.ExecEnded(**end))  # type: ignore[arg-type]  # one case of the oneof
+
+
+class FakeGateway(GatewayServiceServicer):
+    def __init__(self) -> None:
+        self.events: list[pb.ExecEvent] = [ended(exited=0)]
+        self.break_after: int | None = None
+        self.files: dict[str, bytes] = {}
+        self.executable: set[str] = set()
+        self.exec_requests: list[pb.ExecRequest] = []
+        self.attach_requests: list[pb.AttachExecRequest] = []
+        self.removed: list[str] = []
+
+    def CreateSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        return pb.CreateSandboxResponse(sandbox=pb.Sandbox(id=SANDBOX))
+
+    def RemoveSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.removed.append(request.sandbox_id)
+        return pb.RemoveSandboxResponse()
+
+    def WriteFile(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        header = next(request_iterator).header
+        self.files[header.path] = b"".join(part.chunk for part in request_iterator)
+        if header.executable:
+            self.executable.add(header.path)
+        return pb.WriteFileResponse(size=len(self.files[header.path]))
+
+    def ReadFile(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        if request.path not in self.files:
+            info = any_pb2.Any()
+            info.Pack(error_details_pb2.ErrorInfo(domain="qila", reason="FILE_NOT_FOUND", metadata={"path": "x"}))
+            context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=5, message="gone", details=[info])))
+        yield pb.ReadFileResponse(chunk=self.files[request.path])
+
+    def Exec(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.exec_requests.append(request)
+        for event in self.events[: self.break_after]:
+            yield pb.ExecResponse(event=event)
+        if self.break_after is not None:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+
+    def AttachExec(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.attach_requests.append(request)
+        for event in self.events[self.break_after :]:
+            yield pb.AttachExecResponse(event=event)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
+    fake = FakeGateway()  # type: ignore[abstract]  # calls that no test makes answer UNIMPLEMENTED
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_GatewayServiceServicer_to_server(fake, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    monkeypatch.setenv("QILA_GATEWAY_ADDRESS", f"127.0.0.1:{port}")
+    server.start()
+    yield fake
+    server.stop(0).wait()
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (ended(exited=3), 3),
+        (ended(signaled=9), 137),
+        (ended(timed_out=pb.TimedOut(phase=pb.PHASE_RUN)), 124),
+        (ended(install_failed=pb.InstallFailed(reason=pb.INSTALL_FAILURE_REASON_NOT_FOUND)), 125),
+        (ended(sandbox_lost=pb.SandboxLost()), 125),
+        (ended(start_failed=pb.StartFailed(error="ENOENT")), 127),
+        (ended(start_failed=pb.StartFailed(error="EACCES")), 126),
+        (ended(cancelled=pb.Cancelled()), 130),
+    ],
+)
+def test_exit_code_tells_how_the_exec_ended(gateway: FakeGateway, event: pb.ExecEvent, code: int) -> None:
+    gateway.events = [event]
+    assert call(["exec", SANDBOX, "main.py"]) == code
+
+
+def test_output_is_exact_bytes_on_its_own_stream(
+    gateway: FakeGateway, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    program = tmp_path / "main.py"
+    program.write_text("pass")
+    gateway.events = [
+        output(pb.STREAM_STDOUT, 0, b"\xff\0one\r"),
+        output(pb.STREAM_STDERR, 0, b"\x1b[two"),
+        ended(exited=0),
+    ]
+    assert call(["run", "--quiet", str(program), "--", "-x", "y"]) == 0
+    assert capfdbinary.readouterr() == (b"\xff\0one\r", b"\x1b[two")
+    assert list(gateway.exec_requests[0].program.args) == ["-x", "y"]
+    assert gateway.removed == [SANDBOX]
+
+
+def test_command_after_two_dashes_is_run_as_it_is(gateway: FakeGateway) -> None:
+    assert call(["exec", "--env", "A=b=c", SANDBOX, "--", "python", "-c", "1", "--"]) == 0
+    request = gateway.exec_requests[0]
+    assert list(request.command.argv) == ["python", "-c", "1", "--"]
+    assert dict(request.env) == {"A": "b=c"}
+
+
+def test_a_lost_stream_goes_on_at_its_position(gateway: FakeGateway, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    first = pb.ExecEvent(sequence=4, phase_started=pb.PhaseStarted(phase=pb.PHASE_RUN))
+    gateway.events = [
+        first,
+        output(pb.STREAM_STDOUT, 0, b"abc"),
+        output(pb.STREAM_STDOUT, 3, b"def"),
+        ended(exited=5),
+    ]
+    gateway.break_after = 2
+    assert call(["exec", "-q", SANDBOX, "main.py"]) == 5
+    assert capfdbinary.readouterr().out == b"abcdef"
+    again = gateway.attach_requests[0]
+    assert (again.after_sequence, getattr(again, "from").stdout) == (4, 3)
+    assert again.exec_id == gateway.exec_requests[0].exec_id
+
+
+def test_no_gateway_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("QILA_GATEWAY_ADDRESS", "127.0.0.1:1")
+    with Client("127.0.0.1:1") as client, pytest.raises(UnavailableError):
+        next(client.exec(SANDBOX, pb.Program()))
+    assert call(["create"]) == 125
+    assert "qila up" in capfd.readouterr().err
+
+
+def test_tree_upload_skips_and_refuses(gateway: FakeGateway, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("main.py", "pkg/a.py", ".git/config", "node_modules/x.js", "pkg/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "pkg/a.py").chmod(0o755)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert call(["run", str(tmp_path)]) == 0
+    assert gateway.files == {"main.py": b"main.py", "pkg/a.py": b"pkg/a.py"}
+    assert gateway.executable == {"pkg/a.py"}
+    assert "link: symbolic link, not uploaded" in capfd.readouterr().err
+
+
+def test_put_and_get_keep_the_bytes(gateway: FakeGateway, tmp_path: Path) -> None:
+    data = os.urandom(200_000)
+    (tmp_path / "a").write_bytes(data)
+    assert call(["put", SANDBOX, str(tmp_path / "a"), ":data/b"]) == 0
+    assert call(["get", f"{SANDBOX}:data/b", str(tmp_path)]) == 0
+    assert (tmp_path / "b").read_bytes() == data == gateway.files["data/b"]
+
+
+def test_a_failed_download_leaves_nothing(gateway: FakeGateway, tmp_path: Path) -> None:
+    assert gateway.files == {}
+    assert call(["get", f"{SANDBOX}:gone", str(tmp_path / "here")]) == 125
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_carry_reason_and_metadata(gateway: FakeGateway) -> None:
+    assert gateway.files == {}
+    with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as client, pytest.raises(NotFoundError) as caught:
+        list(client.get(SANDBOX, "gone"))
+    assert (caught.value.reason, caught.value.message, caught.value.metadata) == (
+        "FILE_NOT_FOUND",
+        "gone",
+        {"path": "x"},
+    )
+
+
+def test_another_process_is_never_taken_for_a_service(tmp_path: Path) -> None:
+    stack = Stack(run_directory=tmp_path, state_directory=tmp_path, address="127.0.0.1:1", variables=NO_FIELDS)
+    command = [sys.executable, "-c", "print(flush=True); input()", "services.gateway"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        # Its command line can be read only once it runs.
+        assert child.stdout is not None
+        child.stdout.readline()
+        begun = start_time_of(child.pid)
+        pid_file = stack.pid_file_of("gateway")
+        pid_file.write_text(f'{{"pid": {child.pid}, "start_time": {begun}}}')
+        assert running(stack, "gateway") is not None
+        pid_file.rename(stack.pid_file_of("executor"))
+        assert running(stack, "executor") is None
+        pid_file.write_text(f'{{"pid": {child.pid}, "start_time": {(begun or 0) - 1}}}')
+        assert running(stack, "gateway") is None
+        child.communicate(b"\n")
+
+
+def test_last_line_of_a_log_is_read_from_json(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text('first\n{"event": "cannot start", "error": "port 1 is in use"}\n\n')
+    assert last_words(log) == "cannot start: port 1 is in use"

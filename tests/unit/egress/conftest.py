@@ -1,0 +1,66 @@
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from services.executor.egress.door_process import Doors
+from services.executor.egress.records import EgressRecord
+
+from .harness import SANDBOX, FakePypi, OpenDoors, listening_socket, project
+
+
+@pytest.fixture
+async def pypi() -> AsyncIterator[FakePypi]:
+    fake = FakePypi()
+    runner = web.ServerRunner(web.Server(fake.answer), shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    fake.url = f"http://127.0.0.1:{port}"
+    fake.project = project(fake.url)
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[OpenDoors]]]:
+    started: list[Doors] = []
+
+    async def start(url: str) -> OpenDoors:
+        registries = tmp_path / "registries.toml"
+        registries.write_text(f'[pypi]\nindex = "{url}"\nfiles = "{url}"\n')
+        records: asyncio.Queue[EgressRecord] = asyncio.Queue()
+        as_root = os.geteuid() == 0
+        doors = Doors(
+            uid=65534 if as_root else os.getuid(),
+            gid=65534 if as_root else os.getgid(),
+            on_egress=records.put_nowait,
+            registries=registries,
+        )
+        await doors.start()
+        started.append(doors)
+        path = str(tmp_path / "doors.sock")
+        with listening_socket(path) as listener:
+            await doors.open(SANDBOX, listener)
+        return OpenDoors(doors=doors, records=records, socket_path=path, registries=registries)
+
+    yield start
+    for doors in started:
+        await doors.stop()
+
+
+@pytest.fixture
+async def opened(pypi: FakePypi, start_doors: Callable[[str], Awaitable[OpenDoors]]) -> OpenDoors:
+    return await start_doors(pypi.url)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

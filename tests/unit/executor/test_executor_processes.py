@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.executor.errors import (
+    LimitError,
+    OffsetError,
+    ProcessExistsError,
+    ProcessNotFoundError,
+    ProtocolError,
+)
+from services.executor.processes import MAX_RUNNING, ProcessEnd, ProcessSpec, ProcessTable, Started
+from services.executor.spool import Chunk
+
+
+class Table:
+    """A process table whose frames are kept instead of sent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.sent: list[Mapping[str, Any]] = []
+        self.condemned: list[str] = []
+        self.table = ProcessTable(
+            "sb_test",
+            directory,
+            send=self.sent.append,
+            kill_container=self.condemned.append,
+            on_disconnect=lambda: None,
+        )
+
+    def types(self) -> list[str]:
+        return [frame["type"] for frame in self.sent]
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Table:
+    return Table(tmp_path)
+
+
+def spec(*argv: str, background: bool = False, limit: int = 1 << 20, end_at_limit: bool = False) -> ProcessSpec:
+    return ProcessSpec(
+        argv=argv or ("true",),
+        env={},
+        cwd="/sandbox",
+        user="program",
+        timeout_ms=0,
+        output_limit_bytes=limit,
+        end_at_output_limit=end_at_limit,
+        background=background,
+    )
+
+
+def ended(kind: str, *, stdout: int = 0, **fields: int) -> dict[str, Any]:
+    return {"end": {"kind": kind, **fields}, "offsets": {"stdout": stdout, "stderr": 0}, "oom_kills": 0}
+
+
+async def events(subject: Table, name: str, *, stdout: int = 0) -> list[Started | Chunk | ProcessEnd]:
+    table = subject.table
+    return [event async for event in table.watch(table.find(name), {"stdout": stdout, "stderr": 0})]
+
+
+def end_of(subject: Table, name: str) -> ProcessEnd:
+    end = subject.table.find(name).end
+    assert end is not None
+    return end
+
+
+async def test_a_watcher_sees_start_output_and_end(subject: Table) -> None:
+    subject.table.start("p", spec())
+    watcher = asyncio.create_task(events(subject, "p"))
+    subject.table.started("p")
+    subject.table.output("p", "stdout", 0, b"hello")
+    subject.table.ended("p", ended("exited", stdout=5, code=3))
+    start, chunk, end = await watcher
+    assert isinstance(start, Started)
+    assert chunk == Chunk(stream="stdout", offset=0, data=b"hello")
+    assert isinstance(end, ProcessEnd)
+    assert (end.kind, end.code, end.lengths) == ("exited", 3, {"stdout": 5, "stderr": 0})
+    assert subject.types() == ["start", "forget"]
+
+
+async def test_the_same_id_with_the_same_spec_joins(subject: Table) -> None:
+    first = subject.table.start("p", spec())
+    assert subject.table.start("p", spec()) is first
+    assert subject.types() == ["start"]
+
+
+async def test_the_same_id_with_another_spec_is_refused(subject: Table) -> None:
+    subject.table.start("p", spec("true"))
+    with pytest.raises(ProcessExistsError):
+        subject.table.start("p", spec("false"))
+
+
+async def test_a_seventeenth_process_is_refused_but_not_a_background_one(subject: Table) -> None:
+    for index in range(MAX_RUNNING):
+        subject.table.start(f"p{index}", spec())
+    with pytest.raises(LimitError):
+        subject.table.start("more", spec())
+    subject.table.start("compile", spec(background=True))
+    subject.table.ended("p0", ended("exited", code=0))
+    subject.table.start("more", spec())
+
+
+async def test_a_later_executor_goes_on_where_the_first_one_was_killed(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    subject.table.started("p")
+    subject.table.output("p", "stdout", 0, b"before ")
+    later = Table(tmp_path)
+    assert later.table.welcome([{"process": "p"}]) == {"p": {"stdout": 7, "stderr": 0}}
+    later.table.output("p", "stdout", 7, b"after")
+    later.table.ended("p", ended("exited", stdout=12, code=0))
+    chunks = [event for event in await events(later, "p") if isinstance(event, Chunk)]
+    assert b"".join(chunk.data for chunk in chunks) == b"before after"
+
+
+async def test_what_sandboxd_does_not_know_any_more_is_lost(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    subject.table.started("p")
+    later = Table(tmp_path)
+    assert later.table.welcome([]) == {}
+    assert end_of(later, "p").kind == "sandbox_lost"
+
+
+async def test_a_start_that_never_arrived_is_sent_again(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    later = Table(tmp_path)
+    later.table.welcome([])
+    later.table.connected()
+    assert later.types() == ["start"]
+
+
+async def test_a_dead_container_never_reads_as_success(subject: Table) -> None:
+    subject.table.start("p", spec())
+    subject.table.lose("the container ended")
+    assert end_of(subject, "p").kind == "sandbox_lost"
+    subject.table.ended("p", ended("exited", code=0))
+    assert end_of(subject, "p").kind == "sandbox_lost"
+
+
+async def test_a_process_that_cannot_be_killed_costs_its_container(subject: Table) -> None:
+    subject.table.start("p", spec())
+    subject.table.cancel("p")
+    subject.table.ended("p", ended("unkillable"))
+    assert subject.condemned
+    assert end_of(subject, "p").kind == "sandbox_lost"
+
+
+async def test_a_full_output_ends_a_process_only_if_it_asked(subject: Table) -> None:
+    for name, asked in (("quiet", False), ("asked", True)):
+        subject.table.start(name, spec(limit=4, end_at_limit=asked))
+        subject.table.output(name, "stdout", 0, b"12345678")
+    assert [frame["process"] for frame in subject.sent if frame["type"] == "cancel"] == ["asked"]
+    subject.table.ended("asked", ended("cancelled", stdout=8))
+    assert end_of(subject, "asked").kind == "output_limit"
+
+
+async def test_an_offset_beyond_the_end_is_refused(subject: Table) -> None:
+    subject.table.start("p", spec())
+    subject.table.ended("p", ended("exited", code=0))
+    with pytest.raises(OffsetError):
+        await events(subject, "p", stdout=1)
+
+
+async def test_an_unknown_process_is_named(subject: Table) -> None:
+    with pytest.raises(ProcessNotFoundError, match="nobody"):
+        subject.table.find("nobody")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        ended("vanished"),
+        ended("exited"),
+        ended("exited", code=256),
+        ended("exited", code=-1),
+        ended("signaled", signal=0),
+        ended("signaled", signal=4000),
+        {"end": {"kind": "exited", "code": True}, "offsets": {"stdout": 5, "stderr": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": 4, "stderr": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": "5", "stderr": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": 0}, "offsets": [], "oom_kills": 0},
+    ],
+)
+async def test_a_forged_end_is_a_broken_protocol(subject: Table, header: dict[str, Any]) -> None:
+    subject.table.start("p", spec())
+    subject.table.output("p", "stdout", 0, b"12345")
+    with pytest.raises(ProtocolError):
+        subject.table.ended("p", header)
+    assert subject.table.find("p").end is None
+
+
+async def test_a_line_that_was_torn_by_kill_9_costs_nothing_that_was_told(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    subject.table.ended("p", ended("exited", code=7))
+    log = tmp_path.with_suffix(".jsonl")
+    log.write_bytes(log.read_bytes() + b'{"process":"q","wh')
+    later = Table(tmp_path)
+    assert end_of(later, "p").code == 7
+    later.table.start("q", spec())
+    assert [process.id for process in Table(tmp_path).table.running] == ["q"]
+
+
+async def test_a_log_of_nothing_but_a_torn_line_is_no_obstacle(tmp_path: Path) -> None:
+    tmp_path.with_suffix(".jsonl").write_bytes(b'{"proc')
+    Table(tmp_path).table.start("p", spec())
+    assert [process.id for process in Table(tmp_path).table.running] == ["p"]
+
+
+async def test_old_processes_and_the_lines_about_them_go(
+    subject: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.executor.processes.MAX_KEPT", 3)
+    monkeypatch.setattr("services.executor.process_log.MIN_LINES", 20)
+    for index in range(50):
+        subject.table.start(f"p{index}", spec())
+        subject.table.output(f"p{index}", "stdout", 0, b"x")
+        subject.table.ended(f"p{index}", ended("exited", stdout=1, code=0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p47", "p48", "p49"]
+    assert len(tmp_path.with_suffix(".jsonl").read_bytes().splitlines()) < 40
+    later = Table(tmp_path)
+    assert end_of(later, "p49").code == 0
+    with pytest.raises(ProcessNotFoundError):
+        later.table.find("p0")

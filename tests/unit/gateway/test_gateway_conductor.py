@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.conductor import Conductor
+from services.gateway.config import ConductorConfig
+from services.gateway.executor_fake import FakeExecutor, FakeProcess, FakeSandbox
+from services.gateway.live import LiveExec
+from services.gateway.resolver_fake import LOCK, FakeResolver
+from services.gateway.store.memory import MemoryStore
+from services.gateway.store.port import SandboxRecord
+from services.gateway.watching import watch
+from services.rpc.errors import ErrorCode, QilaError
+
+PATIENCE = 5.0
+
+
+class World:
+    """A conductor over fakes; programs pause at gates that a test opens."""
+
+    def __init__(self) -> None:
+        self.executor = FakeExecutor()
+        self.resolver = FakeResolver()
+        self.store = MemoryStore()
+        self.gates: dict[str, asyncio.Event] = {}
+        self.reached: dict[str, asyncio.Event] = {}
+        self.conductor = self.restarted()
+        self.sandbox_id = ""
+        self.executor.programs.update(
+            program=self._program, solve=_solve, install=self._install, inventory=_inventory, compile=_quiet, spin=_spin
+        )
+
+    def restarted(self) -> Conductor:
+        self.conductor = Conductor(
+            executor_port=self.executor,
+            resolver_port=self.resolver,
+            store=self.store,
+            config=ConductorConfig(patience=PATIENCE),
+        )
+        return self.conductor
+
+    @property
+    def sandbox(self) -> FakeSandbox:
+        return self.executor.sandboxes[self.sandbox_id]
+
+    def close_gate(self, name: str) -> None:
+        self.gates[name] = asyncio.Event()
+        self.reached[name] = asyncio.Event()
+
+    async def pass_gate(self, name: str) -> None:
+        if name in self.gates:
+            self.reached[name].set()
+            await self.gates[name].wait()
+
+    async def at(self, name: str) -> None:
+        await asyncio.wait_for(self.reached[name].wait(), 5)
+
+    async def _program(self, process: FakeProcess) -> int:
+        process.write(b"first ")
+        await self.pass_gate("run")
+        process.write(b"second")
+        process.write(b"bad", executor.STREAM_STDERR)
+        return 3
+
+    async def _install(self, process: FakeProcess) -> int:
+        assert process.sandbox.install_open
+        process.write(b"+ yaml==6.0\n")
+        await self.pass_gate("install")
+        if "broken" in process.sandbox.files["requirements.txt"].decode():
+            process.write(b"no such package\n", executor.STREAM_STDERR)
+            return 1
+        process.sandbox.files[f".qila/env/python/{process.spec.argv[1]}/lib/yaml.py"] = b""
+        return 0
+
+
+async def _solve(process: FakeProcess) -> int:
+    directory = process.spec.working_directory.removeprefix("/sandbox/")
+    assert f"{directory}/in.txt" in process.sandbox.files
+    process.sandbox.files[f"{directory}/{LOCK}"] = b"locked"
+    return 0
+
+
+async def _inventory(process: FakeProcess) -> int:
+    assert not process.sandbox.install_open
+    process.write(b"inventory")
+    return 0
+
+
+async def _quiet(_process: FakeProcess) -> int:
+    return 0
+
+
+async def _spin(process: FakeProcess) -> int:
+    for _ in range(100):
+        process.write(b"x" * 65536)
+    return 0
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    box = await made.executor.create_sandbox(executor.Limits())
+    made.sandbox_id = box.id
+    await made.store.add_sandbox(
+        SandboxRecord(sandbox_id=box.id, language="", create_time_ns=1, cpu_millis=0, memory_bytes=0, pids=0)
+    )
+    made.sandbox.files.update({"main.py": b"import yaml", "requirements.txt": b"pyyaml"})
+    yield made
+    await made.conductor.close()
+
+
+def program(world: World, **fields: Any) -> pb.ExecRequest:
+    return pb.ExecRequest(sandbox_id=world.sandbox_id, program=pb.Program(file="main.py", args=["a"]), **fields)
+
+
+def command(world: World, *argv: str, **fields: Any) -> pb.ExecRequest:
+    return pb.ExecRequest(sandbox_id=world.sandbox_id, command=pb.Command(argv=argv), **fields)
+
+
+async def all_events(world: World, live: LiveExec, **options: Any) -> list[pb.ExecEvent]:
+    async with asyncio.timeout(10), aclosing(watch(world.executor, live, patience=PATIENCE, **options)) as events:
+        return [event async for event in events]
+
+
+async def until(world: World, live: LiveExec, holds: Callable[[pb.ExecEvent], bool]) -> pb.ExecEvent:
+    async with asyncio.timeout(10), aclosing(watch(world.executor, live, patience=PATIENCE)) as events:
+        async for event in events:
+            if holds(event):
+                return event
+    raise AssertionError
+
+
+def kinds(events: list[pb.ExecEvent]) -> list[str]:
+    names: list[str] = []
+    for event in events:
+        kind: str = event.WhichOneof("event") or ""
+        if kind == "phase_started":
+            kind = pb.Phase.Name(event.phase_started.phase)
+        names.append(kind)
+    return names
+
+
+def run_bytes(events: list[pb.ExecEvent], stream: pb.Stream.ValueType = pb.STREAM_STDOUT) -> bytes:
+    outputs = [event.output for event in events if event.output.phase == pb.PHASE_RUN]
+    return b"".join(output.data for output in outputs if output.stream == stream)
+
+
+async def test_program_is_planned_installed_and_run(world: World) -> None:
+    events = await all_events(world, await world.conductor.start(program(world)))
+    assert [kind for kind in kinds(events) if kind != "output"] == [
+        "created",
+        "PHASE_RESOLVE",
+        "plan_made",
+        "PHASE_INSTALL",
+        "package",
+        "PHASE_RUN",
+        "ended",
+    ]
+    control = [event.sequence for event in events if event.sequence]
+    assert control == list(range(1, len(control) + 1))
+    made = next(event.plan_made for event in events if event.HasField("plan_made"))
+    assert (made.installed, list(made.launch_argv)) == (False, ["program", "main.py", "a"])
+    assert made.requirements[0].origins == ["requirements.txt:1"]
+    assert (run_bytes(events), run_bytes(events, pb.STREAM_STDERR)) == (b"first second", b"bad")
+    end = events[-1].ended
+    assert (end.exited, end.length.stdout, end.length.stderr) == (3, 12, 3)
+    fingerprint = made.fingerprint
+    assert world.sandbox.files[f".qila/env/python/{fingerprint}/qila.lock.json"] == b"locked|inventory"
+    assert f".qila/env/python/{fingerprint}/.complete" in world.sandbox.files
+    assert world.sandbox.links == {
+        ".qila/current/python": f"../env/python/{fingerprint}",
+        "deps": ".qila/current/python/lib",
+    }
+    assert not [path for path in world.sandbox.files if path.startswith(".qila/stage/")]
+    assert not world.sandbox.install_open
+    run = world.sandbox.processes[events[0].created.exec_id].spec
+    assert (list(run.argv), run.env["LAUNCHED"]) == (["program", "main.py", "a"], "yes")
+
+
+async def test_second_exec_starts_nothing_but_the_program(world: World) -> None:
+    await all_events(world, await world.conductor.start(program(world)))
+    world.executor.started.clear()
+    live = await world.conductor.start(program(world))
+    events = await all_events(world, live)
+    assert [kind for kind in kinds(events) if kind != "output"] == [
+        "created",
+        "PHASE_RESOLVE",
+        "plan_made",
+        "PHASE_RUN",
+        "ended",
+    ]
+    assert events[2].plan_made.installed
+    assert world.executor.started == [live.exec_id]
+    assert world.resolver.plans == 1
+
+
+async def test_marker_without_a_record_is_void(world: World) -> None:
+    live = await world.conductor.start(program(world))
+    await all_events(world, live)
+    await world.store.mark_collected(world.sandbox_id, "python", live.journal.record.fingerprint)
+    events = await all_events(world, await world.conductor.start(program(world)))
+    assert "PHASE_INSTALL" in kinds(events)
+
+
+async def test_same_environment_is_installed_once_for_two_execs(world: World) -> None:
+    world.close_gate("install")
+    first = await world.conductor.start(program(world))
+    await world.at("install")
+    second = await world.conductor.start(program(world))
+    await until(world, second, lambda event: event.phase_started.phase == pb.PHASE_INSTALL)
+    world.gates["install"].set()
+    one, two = await asyncio.gather(all_events(world, first), all_events(world, second))
+    assert len([name for name in world.executor.started if ".install-" in name]) == 2
+    told = [[event.package.name for event in events if event.HasField("package")] for events in (one, two)]
+    assert told == [["yaml"], ["yaml"]]
+    said = [[event.output for event in events if event.output.phase == pb.PHASE_INSTALL] for events in (one, two)]
+    assert said[0] == said[1] != []
+    assert one[-1].ended.exited == two[-1].ended.exited == 3
+
+
+async def test_another_environment_waits_for_the_install_before_it(world: World) -> None:
+    world.close_gate("install")
+    first = await world.conductor.start(program(world))
+    await world.at("install")
+    world.sandbox.files["requirements.txt"] = b"pyyaml requests"
+    second = await world.conductor.start(program(world))
+    await until(world, second, lambda event: event.phase_started.phase == pb.PHASE_RESOLVE)
+    assert not [name for name in world.executor.started if name.startswith(f"{second.exec_id}.")]
+    world.gates["install"].set()
+    one, two = await asyncio.gather(all_events(world, first), all_events(world, second))
+    assert one[-1].ended.exited == two[-1].ended.exited == 3
+    assert f"{second.exec_id}.install-2" in world.executor.started
+    assert world.resolver.headers[-1].previous_lock in {b"", b"locked"}
+
+
+async def test_failed_install_is_told_and_leaves_the_old_environment(world: World) -> None:
+    good = await world.conductor.start(program(world))
+    await all_events(world, good)
+    links = dict(world.sandbox.links)
+    world.sandbox.files["requirements.txt"] = b"broken"
+    events = await all_events(world, await world.conductor.start(program(world)))
+    failed = events[-1].ended.install_failed
+    assert failed.reason == pb.INSTALL_FAILURE_REASON_NOT_FOUND
+    assert "no such package" in failed.detail
+    assert "PHASE_RUN" not in kinds(events)
+    assert world.sandbox.links == links
+    environments = {path.split("/")[3] for path in world.sandbox.files if path.startswith(".qila/env/")}
+    assert environments == {good.journal.record.fingerprint}
+    assert not [path for path in world.sandbox.files if path.startswith(".qila/stage/")]
+    assert not world.sandbox.install_open
+
+
+async def test_install_that_is_not_what_was_locked_fails(world: World) -> None:
+    world.resolver.complete = False
+    events = await all_events(world, await world.conductor.start(program(world)))
+    assert events[-1].ended.install_failed.reason == pb.INSTALL_FAILURE_REASON_BUILD_FAILED
+    assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
+
+
+async def test_own_deps_win(world: World) -> None:
+    world.sandbox.files["deps"] = b"mine"
+    events = await all_events(world, await world.conductor.start(program(world)))
+    assert events[-1].ended.exited == 3
+    assert "deps" not in world.sandbox.links
+
+
+async def test_old_environments_are_collected_but_for_the_last_two(world: World) -> None:
+    fingerprints = []
+    for name in ("a", "b", "c", "d"):
+        world.sandbox.files["requirements.txt"] = name.encode()
+        live = await world.conductor.start(program(world))
+        await all_events(world, live)
+        fingerprints.append(live.journal.record.fingerprint)
+    there = {path.split("/")[3] for path in world.sandbox.files if path.startswith(".qila/env/")}
+    assert there == set(fingerprints[1:])
+    assert await world.store.environment(world.sandbox_id, "python", fingerprints[0]) is not None
+
+
+async def test_plan_error_is_a_status_and_stays_one(world: World) -> None:
+    request = pb.ExecRequest(sandbox_id=world.sandbox_id, exec_id="ex_" + "a" * 26, program=pb.Program(file="no.py"))
+    for _ in range(2):
+        live = await world.conductor.start(request)
+        with pytest.raises(QilaError) as caught:
+            await all_events(world, live, as_status=True)
+        assert (caught.value.code, caught.value.reason) == (ErrorCode.INVALID_ARGUMENT, "TARGET_NOT_FOUND")
+    attached = await all_events(world, await world.conductor.find(world.sandbox_id, request.exec_id))
+    assert attached[-1].ended.plan_failed.reason == "TARGET_NOT_FOUND"
+
+
+async def test_command_that_is_not_there_is_data(world: World) -> None:
+    events = await all_events(world, await world.conductor.start(command(world, "nope")), as_status=True)
+    assert events[-1].ended.start_failed.error == "ENOENT"
+
+
+async def test_command_runs_without_survey_or_plan(world: World) -> None:
+    events = await all_events(world, await world.conductor.start(command(world, "true")))
+    assert kinds(events) == ["created", "PHASE_RUN", "ended"]
+    assert world.resolver.headers == []
+
+
+@pytest.mark.parametrize("gate", ["install", "run"])
+async def test_cancel_ends_the_exec_in_its_phase(world: World, gate: str) -> None:
+    world.close_gate(gate)
+    live = await world.conductor.start(program(world))
+    await world.at(gate)
+    await until(world, live, lambda event: event.HasField("output"))
+    await world.conductor.cancel(world.sandbox_id, live.exec_id)
+    events = await all_events(world, live)
+    assert events[-1].ended.HasField("cancelled")
+    await world.conductor.cancel(world.sandbox_id, live.exec_id)
+    assert not world.sandbox.install_open
+    if gate == "install":
+        assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
+
+
+async def test_cancel_while_planning_starts_nothing(world: World) -> None:
+    live = await world.conductor.start(program(world))
+    world.resolver.pause = asyncio.Event()
+    await asyncio.wait_for(world.resolver.asked.wait(), 5)
+    await world.conductor.cancel(world.sandbox_id, live.exec_id)
+    assert (await all_events(world, live))[-1].ended.HasField("cancelled")
+    assert world.executor.started == []
+
+
+async def test_install_goes_on_for_the_other_when_one_cancels(world: World) -> None:
+    world.close_gate("install")
+    first = await world.conductor.start(program(world))
+    await world.at("install")
+    second = await world.conductor.start(program(world))
+    await until(world, second, lambda event: event.phase_started.phase == pb.PHASE_INSTALL)
+    await world.conductor.cancel(world.sandbox_id, first.exec_id)
+    world.gates["install"].set()
+    assert (await all_events(world, first))[-1].ended.HasField("cancelled")
+    assert (await all_events(world, second))[-1].ended.exited == 3
+
+
+async def test_seventeenth_exec_is_refused(world: World) -> None:
+    world.close_gate("run")
+    execs = [await world.conductor.start(command(world, "program")) for _ in range(16)]
+    with pytest.raises(QilaError) as caught:
+        await world.conductor.start(command(world, "program"))
+    assert (caught.value.code, caught.value.reason) == (ErrorCode.RESOURCE_EXHAUSTED, "TOO_MANY_EXECS")
+    world.gates["run"].set()
+    await asyncio.gather(*[all_events(world, live) for live in execs])
+    assert (await all_events(world, await world.conductor.start(command(world, "true"))))[-1].ended.exited == 0
+
+
+async def test_same_id_joins_and_another_request_is_refused(world: World) -> None:
+    request = command(world, "program", exec_id="ex_" + "b" * 26)
+    one, two = await asyncio.gather(world.conductor.start(request), world.conductor.start(request))
+    assert one is two
+    first = await all_events(world, one)
+    again = await all_events(world, await world.conductor.start(request))
+    assert again == first
+    assert world.executor.started == [request.exec_id]
+    with pytest.raises(QilaError) as caught:
+        await world.conductor.start(command(world, "true", exec_id=request.exec_id))
+    assert caught.value.code is ErrorCode.ALREADY_EXISTS
+
+
+async def test_unknown_sandbox_and_exec_are_not_found(world: World) -> None:
+    with pytest.raises(QilaError, match="CreateSandbox"):
+        await world.conductor.start(pb.ExecRequest(sandbox_id="sb_" + "z" * 26, command=pb.Command(argv=["true"])))
+    with pytest.raises(QilaError) as caught:
+        await world.conductor.find(world.sandbox_id, "ex_" + "z" * 26)
+    assert caught.value.reason == "EXEC_NOT_FOUND"
+
+
+async def test_gateway_killed_in_the_run_gives_the_very_same_bytes(world: World) -> None:
+    world.close_gate("run")
+    live = await world.conductor.start(program(world))
+    seen = await until(world, live, lambda event: event.output.phase == pb.PHASE_RUN)
+    assert seen.output.data == b"first "
+    await world.conductor.close()
+    conductor = world.restarted()
+    await conductor.adopt()
+    adopted = await conductor.find(world.sandbox_id, live.exec_id)
+    watching = asyncio.create_task(all_events(world, adopted))
+    await conductor.recover()
+    world.gates["run"].set()
+    events = await watching
+    assert run_bytes(events) == b"first second"
+    assert events[-1].ended.exited == 3
+    assert world.executor.started.count(live.exec_id) == 1
+    again = await all_events(world, await conductor.find(world.sandbox_id, live.exec_id))
+    assert again == events
+
+
+async def test_gateway_killed_in_the_install_does_it_again(world: World) -> None:
+    world.close_gate("install")
+    live = await world.conductor.start(program(world))
+    await world.at("install")
+    await until(world, live, lambda event: event.output.phase == pb.PHASE_INSTALL)
+    await world.conductor.close()
+    world.gates["install"].set()
+    conductor = world.restarted()
+    await conductor.adopt()
+    await conductor.recover()
+    events = await all_events(world, await conductor.find(world.sandbox_id, live.exec_id))
+    assert events[-1].ended.exited == 3
+    assert kinds(events).count("PHASE_INSTALL") == kinds(events).count("plan_made") == 1
+    said = [event.output for event in events if event.output.phase == pb.PHASE_INSTALL]
+    assert [output.offset for output in said] == [0, len(said[0].data)]
+
+
+async def test_sandbox_that_is_gone_after_a_restart_is_lost(world: World) -> None:
+    world.close_gate("run")
+    live = await world.conductor.start(command(world, "program"))
+    await world.at("run")
+    await world.conductor.close()
+    await world.executor.remove_sandbox(world.sandbox_id)
+    conductor = world.restarted()
+    await conductor.adopt()
+    await conductor.recover()
+    events = await all_events(world, await conductor.find(world.sandbox_id, live.exec_id))
+    assert events[-1].ended.HasField("sandbox_lost")
+
+
+async def test_executor_restarted_in_the_run_loses_no_byte(world: World) -> None:
+    world.close_gate("run")
+    live = await world.conductor.start(command(world, "program"))
+    await world.at("run")
+    watching = asyncio.create_task(all_events(world, live))
+    await until(world, live, lambda event: event.HasField("output"))
+    world.executor.break_off()
+    await asyncio.wait_for(world.executor.refused.wait(), 5)
+    world.gates["run"].set()
+    world.executor.down = False
+    events = await watching
+    assert run_bytes(events) == b"first second"
+    assert events[-1].ended.exited == 3
+
+
+async def test_executor_that_does_not_answer_is_a_status(world: World) -> None:
+    world.executor.down = True
+    with pytest.raises(QilaError) as caught:
+        await all_events(world, await world.conductor.start(command(world, "true")), as_status=True)
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+
+
+async def test_slow_watcher_reads_the_spool_and_misses_nothing(world: World) -> None:
+    live = await world.conductor.start(command(world, "spin"))
+    async with aclosing(watch(world.executor, live, patience=PATIENCE)) as events:
+        received = [await anext(events) for _ in range(3)]
+        assert live.task is not None
+        await live.task
+        received += [event async for event in events]
+    assert run_bytes(received) == b"x" * 6553600
+    offsets = [event.output.offset for event in received if event.HasField("output")]
+    assert offsets == sorted(set(offsets))
+
+
+async def test_resumed_watcher_gets_what_is_left(world: World) -> None:
+    live = await world.conductor.start(command(world, "program"))
+    whole = await all_events(world, live)
+    ended = await world.conductor.find(world.sandbox_id, live.exec_id)
+    rest = await all_events(world, ended, after=2, position=executor.Offsets(stdout=4))
+    assert (run_bytes(rest), run_bytes(rest, pb.STREAM_STDERR)) == (b"t second", b"bad")
+    assert rest[-1] == whole[-1]
+    assert await all_events(world, ended, after=3) == []
+    with pytest.raises(QilaError) as caught:
+        await all_events(world, ended, after=4)
+    assert caught.value.code is ErrorCode.OUT_OF_RANGE
+
+
+async def test_removed_sandbox_ends_its_execs(world: World) -> None:
+    world.close_gate("run")
+    live = await world.conductor.start(command(world, "program"))
+    await world.at("run")
+    watching = asyncio.create_task(all_events(world, live))
+    await until(world, live, lambda event: event.HasField("output"))
+    await world.conductor.forget_sandbox(world.sandbox_id)
+    assert (await watching)[-1].ended.HasField("sandbox_lost")

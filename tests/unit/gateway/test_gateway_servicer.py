@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.gateway.v1 import gateway_pb2_grpc
+from services.gateway import checks
+from services.gateway.conductor import Conductor
+from services.gateway.config import ConductorConfig, read_config
+from services.gateway.executor_fake import FakeExecutor, FakeProcess
+from services.gateway.resolver_fake import FakeResolver
+from services.gateway.servicer import GatewayServicer
+from services.gateway.store.sql import open_store, upgrade
+from services.rpc.channel import build_channel, translated
+from services.rpc.config import ConfigError, Environment
+from services.rpc.errors import QilaError
+from services.rpc.server import ServerConfig, build_server
+
+LOST = "sb_" + "z" * 26
+
+
+@pytest.fixture
+async def executor_fake() -> FakeExecutor:
+    return FakeExecutor()
+
+
+@pytest.fixture
+async def stub(tmp_path: Path, executor_fake: FakeExecutor) -> AsyncIterator[Any]:
+    await asyncio.to_thread(upgrade, tmp_path / "gateway.db")
+    store = open_store(tmp_path / "gateway.db")
+    conductor = Conductor(
+        executor_port=executor_fake, resolver_port=FakeResolver(), store=store, config=ConductorConfig()
+    )
+    servicer = GatewayServicer(conductor=conductor, executor_port=executor_fake, store=store, patience=1)
+    server = await build_server(
+        ServerConfig(address="127.0.0.1:0", service_names=("qila.gateway.v1.GatewayService",)),
+        [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
+    )
+    await server.start()
+    async with build_channel(server.address) as channel:
+        yield gateway_pb2_grpc.GatewayServiceStub(channel)
+    await server.stop(0)
+    await conductor.close()
+    await store.close()
+
+
+@pytest.fixture
+async def sandbox_id(stub: Any) -> str:
+    made = await stub.CreateSandbox(pb.CreateSandboxRequest(language="python"))
+    return str(made.sandbox.id)
+
+
+async def upload(sandbox_id: str, path: str, *chunks: bytes) -> AsyncIterator[pb.WriteFileRequest]:
+    yield pb.WriteFileRequest(header=pb.WriteFileHeader(sandbox_id=sandbox_id, path=path))
+    for chunk in chunks:
+        yield pb.WriteFileRequest(chunk=chunk)
+    yield pb.WriteFileRequest(end=pb.WriteFileEnd())
+
+
+async def refused(call: Any) -> QilaError:
+    with pytest.raises(QilaError) as caught, translated("gateway"):
+        await call
+    return caught.value
+
+
+async def test_files_go_in_and_out(stub: Any, sandbox_id: str) -> None:
+    written = await stub.WriteFile(upload(sandbox_id, "a/b.txt", b"one ", b"two"))
+    assert (written.size, written.sha256) == (7, hashlib.sha256(b"one two").hexdigest())
+    read = [part.chunk async for part in stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path="a/b.txt"))]
+    assert b"".join(read) == b"one two"
+    listed = await stub.ListFiles(pb.ListFilesRequest(sandbox_id=sandbox_id, path="a"))
+    assert [file.name for file in listed.files] == ["b.txt"]
+    await stub.RemoveFile(pb.RemoveFileRequest(sandbox_id=sandbox_id, path="a/b.txt"))
+    gone = await refused(anext(aiter(stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path="a/b.txt")))))
+    assert gone.reason == "FILE_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "x" * 256, "a/" * 2500 + "b", "a\0b"]
+)
+async def test_bad_file_names_are_refused_by_rule(
+    stub: Any, sandbox_id: str, executor_fake: FakeExecutor, path: str
+) -> None:
+    error = await refused(stub.WriteFile(upload(sandbox_id, path, b"x")))
+    assert (error.reason, error.metadata["field"]) == ("FIELD_INVALID", "path")
+    assert "must" in error.message
+    assert executor_fake.sandboxes[sandbox_id].files == {}
+
+
+async def test_upload_above_the_limit_leaves_nothing(
+    stub: Any, sandbox_id: str, executor_fake: FakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "MAX_UPLOAD_BYTES", 5)
+    assert (await refused(stub.WriteFile(upload(sandbox_id, "a", b"123", b"456")))).reason == "FILE_TOO_LARGE"
+    assert executor_fake.sandboxes[sandbox_id].files == {}
+
+
+async def test_unknown_sandbox_says_what_to_do(stub: Any) -> None:
+    for call in (
+        stub.GetSandbox(pb.GetSandboxRequest(sandbox_id=LOST)),
+        stub.ListFiles(pb.ListFilesRequest(sandbox_id="nonsense")),
+        stub.WriteFile(upload(LOST, "a", b"x")),
+        stub.GetLock(pb.GetLockRequest(sandbox_id=LOST)),
+        anext(aiter(stub.Exec(pb.ExecRequest(sandbox_id=LOST, command=pb.Command(argv=["true"]))))),
+    ):
+        error = await refused(call)
+        assert error.reason == "SANDBOX_NOT_FOUND"
+        assert "CreateSandbox" in error.message
+
+
+async def test_exec_streams_and_is_on_record(stub: Any, sandbox_id: str, executor_fake: FakeExecutor) -> None:
+    async def speak(process: FakeProcess) -> int:
+        process.write(b"hello")
+        return 7
+
+    executor_fake.programs["speak"] = speak
+    request = pb.ExecRequest(sandbox_id=sandbox_id, command=pb.Command(argv=["speak"]))
+    events = [response.event async for response in stub.Exec(request)]
+    assert [event.WhichOneof("event") for event in events] == ["created", "phase_started", "output", "ended"]
+    exec_id = events[0].created.exec_id
+    found = await stub.GetExec(pb.GetExecRequest(sandbox_id=sandbox_id, exec_id=exec_id))
+    assert (found.exec.ended.exited, found.exec.phase) == (7, pb.PHASE_RUN)
+    attach = pb.AttachExecRequest(sandbox_id=sandbox_id, exec_id=exec_id)
+    assert [response.event async for response in stub.AttachExec(attach)] == events
+    no_lock = await refused(stub.GetLock(pb.GetLockRequest(sandbox_id=sandbox_id, exec_id=exec_id)))
+    assert no_lock.reason == "NO_LOCK"
+
+
+async def test_lost_client_does_not_end_the_exec(stub: Any, sandbox_id: str, executor_fake: FakeExecutor) -> None:
+    release = asyncio.Event()
+
+    async def wait(process: FakeProcess) -> int:
+        process.write(b"waiting")
+        await release.wait()
+        return 0
+
+    executor_fake.programs["wait"] = wait
+    call = stub.Exec(pb.ExecRequest(sandbox_id=sandbox_id, command=pb.Command(argv=["wait"])))
+    exec_id = (await anext(aiter(call))).event.created.exec_id
+    call.cancel()
+    release.set()
+    attach = stub.AttachExec(pb.AttachExecRequest(sandbox_id=sandbox_id, exec_id=exec_id))
+    assert [response.event async for response in attach][-1].ended.WhichOneof("end") == "exited"
+
+
+async def test_removed_sandbox_is_gone_and_removing_repeats(stub: Any, sandbox_id: str) -> None:
+    for _ in range(2):
+        await stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id))
+    assert list((await stub.ListSandboxes(pb.ListSandboxesRequest())).sandboxes) == []
+
+
+BAD_EXECS: dict[str, dict[str, Any]] = {
+    "what": {},
+    "exec_id": {"exec_id": "mine", "command": pb.Command(argv=["true"])},
+    "command.argv": {"command": pb.Command()},
+    "command.working_directory": {"command": pb.Command(argv=["true"], working_directory="../..")},
+    "program.file": {"program": pb.Program(file="/etc/passwd")},
+    "program.args": {"program": pb.Program(args=["a\0b"])},
+    "env": {"command": pb.Command(argv=["true"]), "env": {"A=B": "c"}},
+    "output_limit_bytes": {"command": pb.Command(argv=["true"]), "output_limit_bytes": 2 << 30},
+}
+
+
+@pytest.mark.parametrize("field", BAD_EXECS)
+def test_bad_exec_names_its_field(field: str) -> None:
+    request = pb.ExecRequest(sandbox_id=LOST, **BAD_EXECS[field])
+    with pytest.raises(QilaError) as caught:
+        checks.check_exec_request(request)
+    assert caught.value.metadata["field"] == field
+
+
+@pytest.mark.parametrize("seconds", [-1, 86401])
+def test_timeout_out_of_bounds_is_refused(seconds: int) -> None:
+    request = pb.ExecRequest(sandbox_id=LOST, command=pb.Command(argv=["true"]))
+    request.run_timeout.seconds = seconds
+    with pytest.raises(QilaError, match="run_timeout: must be 0"):
+        checks.check_exec_request(request)
+
+
+def test_config_reads_places_and_refuses_bad_values() -> None:
+    config = read_config(Environment({"QILA_STATE_DIR": "/s", "QILA_RUN_DIR": "/r"}))
+    assert (config.address, config.executor_address) == ("127.0.0.1:7450", "unix:/r/executor.sock")
+    assert config.database == Path("/s/gateway/gateway.db")
+    with pytest.raises(ConfigError, match="QILA_RUN_TIMEOUT"):
+        read_config(Environment({"QILA_RUN_TIMEOUT": "soon"}))

@@ -1,0 +1,102 @@
+"""Each JSON file in tests/cases/resolver with `files` and `expect` is a case: a new one needs no code."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.resolver.errors import ResolverError
+from services.resolver.model import Context, Plan, Target, WorkspaceFile
+from services.resolver.plan import plan
+from services.resolver.selection import select_files
+
+CASES = sorted((Path(__file__).parents[2] / "cases" / "resolver").glob("*.json"))
+PLAN_CASES = [path for path in CASES if "expect" in json.loads(path.read_text(encoding="utf-8"))]
+CONTEXT = Context(toolchain={"python": "3.13.5"})
+
+
+def content(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if "base64" in value:
+        return base64.b64decode(str(value["base64"]))
+    text, times = value["repeat"]
+    return str(value["before"] + text * times).encode()
+
+
+def plan_case(case: dict[str, Any]) -> Plan:
+    files = {path: content(value) for path, value in case["files"].items()}
+    given = case.get("target", {})
+    target = Target(program=given.get("program", ""), args=tuple(given.get("args", ())))
+    listed = [WorkspaceFile(path=path, size=len(raw)) for path, raw in files.items()]
+    selected = select_files(listed, target).paths
+    return plan({path: files[path] for path in selected}, list(files), target, CONTEXT)
+
+
+@pytest.mark.parametrize("path", PLAN_CASES, ids=lambda path: path.stem)
+def test_case(path: Path) -> None:
+    case = json.loads(path.read_text(encoding="utf-8"))
+    expect = case["expect"]
+    if "error" in expect:
+        with pytest.raises(ResolverError) as caught:
+            plan_case(case)
+        facts = {"type": type(caught.value).__name__} | {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(caught.value).items()
+        }
+        assert {name: facts[name] for name in expect["error"]} == expect["error"], str(caught.value)
+        return
+    planned = plan_case(case)
+    found = observed(planned, expect)
+    assert found == expect, planned
+
+
+def observed(planned: Plan, expect: dict[str, Any]) -> dict[str, Any]:
+    """What the plan says about each thing that the case expects something of."""
+    notices = [f"{item.kind.value.upper()}:{item.subject}" for item in planned.notices]
+    if not any(name.startswith("ALIAS") for name in expect.get("notices", ())):
+        notices = [name for name in notices if not name.startswith("ALIAS")]
+    staged = {file.path: file.content.decode() for file in planned.staged}
+    facts: dict[str, Any] = {
+        "requirements": sorted(item.specifier for item in planned.requirements),
+        "source": planned.source.value,
+        "manifests": list(planned.manifests),
+        "steps": [step.kind.value for step in planned.steps],
+        "launch": list(planned.launch.argv),
+        "env": {name: value for name, value in planned.launch.env.items() if name != "QILA_PYTHON_ENV"},
+        "fingerprint": "full" if planned.fingerprint else "empty",
+        "staged": sorted(staged),
+        "staged_contains": {
+            path: text if text in staged.get(path, "") else staged.get(path)
+            for path, text in expect.get("staged_contains", {}).items()
+        },
+        "undeclared": sorted({item.module for item in planned.undeclared}),
+        "unknown": [item.module for item in planned.unknown],
+        "optional": [item.module for item in planned.optional_skipped],
+        "notices": notices,
+        "notice_lines": {
+            item.kind.value.upper(): item.line
+            for item in planned.notices
+            if item.kind.value.upper() in expect.get("notice_lines", {})
+        },
+        "lines": {
+            item.name: item.origins[0].line for item in planned.requirements if item.name in expect.get("lines", {})
+        },
+    }
+    return {name: facts[name] for name in expect}
+
+
+def test_a_plan_has_all_that_an_install_needs() -> None:
+    planned = plan({"main.py": b"import requests\n"}, ["main.py"], Target(), CONTEXT)
+    document = asdict(planned)
+    assert planned.environment == f"/sandbox/.qila/env/python/{planned.fingerprint}"
+    assert planned.launch.env["QILA_PYTHON_ENV"] == planned.environment
+    assert f"{planned.environment}/lib" in document["steps"][1]["argv"]
+    assert "--require-hashes" in document["steps"][1]["argv"]
+    assert planned.steps[0].argv[-1] == planned.staged[0].path
+    assert planned.native_lock in planned.steps[0].argv
+    assert planned.inventory_argv[-1] == f"{planned.environment}/lib"

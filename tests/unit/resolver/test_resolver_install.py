@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from services.resolver.errors import InstallMismatchError, InventoryError
+from services.resolver.model import FailureReason, StepKind
+from services.resolver.plan import render_lock, verify_install
+from services.resolver.python.failures import explain_failure
+from services.resolver.python.licenses import license_of
+from services.resolver.python.progress import parse_installer_line
+
+TOOLCHAIN = {"python": "3.13.5"}
+HASH = "sha256:" + "a" * 64
+LOCK = (
+    f"idna==3.20 \\\n    --hash={HASH}\n    # via requests\nrequests==2.34.2 \\\n    --hash={HASH}\n    # via -r x\n"
+    f"colorama==0.4 ; sys_platform == 'win32' \\\n    --hash={HASH}\n"
+).encode()
+
+
+def package(name: str, version: str, **fields: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"classifiers": [], "requires_dist": [], "missing": [], "modified": []}
+    return {"name": name, "version": version, "license_expression": None, "license": None} | empty | fields
+
+
+def inventory(*packages: dict[str, Any]) -> bytes:
+    return json.dumps({"format": 1, "ecosystem": "python", "packages": packages}).encode()
+
+
+REQUESTS = package("requests", "2.34.2", license="Apache-2.0", requires_dist=["idna<4", "x; extra == 'socks'"])
+IDNA = package("idna", "3.20", license_expression="BSD-3-Clause")
+
+
+def test_lock_does_not_depend_on_the_order_of_the_inventory() -> None:
+    one = render_lock("python", ["requests>=2"], LOCK, inventory(REQUESTS, IDNA), TOOLCHAIN)
+    other = render_lock("python", ["requests>=2"], LOCK, inventory(IDNA, REQUESTS), TOOLCHAIN)
+    assert one == other
+    idna, requests = json.loads(one.content)["packages"]
+    assert (idna["direct"], idna["required_by"]) == (False, ["pkg:pypi/requests@2.34.2"])
+    assert (requests["direct"], requests["license"], requests["hashes"]) == (True, "Apache-2.0", [HASH])
+
+
+@pytest.mark.parametrize(
+    ("packages", "kind"),
+    [
+        ([REQUESTS], "absent"),
+        ([REQUESTS, IDNA, package("evil", "1")], "unexpected"),
+        ([REQUESTS, IDNA | {"version": "3.19"}], "other_version"),
+        ([REQUESTS, IDNA | {"modified": ["idna/core.py"]}], "damaged"),
+        ([REQUESTS, IDNA | {"missing": ["idna/core.py"]}], "damaged"),
+    ],
+)
+def test_what_is_not_as_locked_is_named(packages: list[dict[str, Any]], kind: str) -> None:
+    with pytest.raises(InstallMismatchError) as caught:
+        verify_install("python", LOCK, inventory(*packages), TOOLCHAIN)
+    differing = {name for name, items in vars(caught.value).items() if items}
+    assert differing == {kind}
+
+
+def test_install_as_locked_is_accepted() -> None:
+    verify_install("python", LOCK, inventory(REQUESTS, IDNA), TOOLCHAIN)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        b'{"format": 2}',
+        inventory(IDNA, IDNA),
+        inventory(IDNA | {"name": "../x"}),
+        inventory(IDNA | {"version": "1\n2"}),
+        inventory(IDNA | {"license": 3}),
+        inventory(IDNA | {"missing": "x"}),
+        b'{"format": 1, "ecosystem": "python", "packages": [NaN]}',
+    ],
+)
+def test_hostile_inventory_is_refused(raw: bytes) -> None:
+    with pytest.raises(InventoryError):
+        verify_install("python", LOCK, raw, TOOLCHAIN)
+
+
+@pytest.mark.parametrize(
+    ("step", "output", "reason", "package_name"),
+    [
+        (
+            StepKind.SOLVE,
+            (
+                "error: No solution found when resolving dependencies\n  cause: Because qila-no-such was not "
+                "found in the package registry and you require qila-no-such, we can conclude that your "
+                "requirements are unsatisfiable."
+            ),
+            FailureReason.NOT_FOUND,
+            "qila-no-such",
+        ),
+        (
+            StepKind.SOLVE,
+            (
+                "error: No solution found when resolving dependencies\n  cause: Because requests==2.32.3 depends on "
+                "urllib3>=1.21.1,<3 and you require urllib3<1, we can conclude that your requirements are incompatible."
+            ),
+            FailureReason.NO_SOLUTION,
+            "requests",
+        ),
+        (
+            StepKind.SOLVE,
+            (
+                "error: Request failed after 3 retries in 10.2s\n  cause: Failed to fetch: "
+                "http://127.0.0.1:9/pypi/simple/requests/\n  cause: tcp connect error\n  cause: Connection refused"
+            ),
+            FailureReason.NETWORK_DENIED,
+            "requests",
+        ),
+        (
+            StepKind.INSTALL,
+            "error: Failed to build `thing==1.0`\n  cause: The build backend returned an error",
+            FailureReason.BUILD_FAILED,
+            "thing",
+        ),
+        (
+            StepKind.INSTALL,
+            "error: Failed to download `numpy==2.3.0`\n  cause: No space left on device (os error 28)",
+            FailureReason.OUT_OF_SPACE,
+            "numpy",
+        ),
+    ],
+)
+def test_failure_is_explained(step: StepKind, output: str, reason: FailureReason, package_name: str) -> None:
+    failure = explain_failure(step, 1, f"warning: something else\n{output}\n".encode())
+    assert failure.reason is reason
+    assert package_name in failure.packages
+    assert failure.detail == output
+
+
+def test_failure_that_nobody_knows_is_named_by_its_step() -> None:
+    assert explain_failure(StepKind.SOLVE, 2, b"strange").reason is FailureReason.NO_SOLUTION
+    assert explain_failure(StepKind.INSTALL, 2, b"strange").reason is FailureReason.BUILD_FAILED
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b" + requests==2.34.2\n", ("installed", "requests", "2.34.2")),
+        (b"Downloading numpy (15.9MiB)", ("downloading", "numpy", "")),
+        (b"   Building thing==1.0", ("building", "thing", "1.0")),
+        (b"Resolved 5 packages in 3ms", None),
+        (b" + " + b"x" * 5000 + b"==1", None),
+    ],
+)
+def test_progress_line(line: bytes, expected: tuple[str, str, str] | None) -> None:
+    event = parse_installer_line(line)
+    assert (event and (event.action, event.name, event.version)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "classifiers", "expected"),
+    [
+        ("MIT OR Apache-2.0", "x", [], ("MIT OR Apache-2.0", "")),
+        (None, "BSD-3-Clause", [], ("BSD-3-Clause", "")),
+        (None, "do what you like", ["License :: OSI Approved :: MIT License"], ("MIT", "")),
+        (None, "do what you like", [], ("NOASSERTION", "do what you like")),
+        (
+            None,
+            None,
+            ["License :: OSI Approved :: BSD License"],
+            ("NOASSERTION", "License :: OSI Approved :: BSD License"),
+        ),
+    ],
+)
+def test_license(expression: str | None, text: str | None, classifiers: list[str], expected: tuple[str, str]) -> None:
+    assert license_of(expression, text, classifiers) == expected

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.sandboxd.qila_sandboxd import frames, relay
+from sandbox.sandboxd.qila_sandboxd.paths import CallError, checked
+from sandbox.sandboxd.qila_sandboxd.spool import Spool
+from sandbox.sandboxd.qila_sandboxd.survey import survey
+
+
+def test_frames_survive_being_cut_anywhere() -> None:
+    sent: list[frames.Frame] = [({"type": "a", "n": 1}, b"\0\xff"), ({"type": "b"}, b""), ({"type": "c"}, b"x" * 65536)]
+    stream = b"".join(frames.encode(*frame) for frame in sent)
+    decoder = frames.Decoder()
+    received = []
+    for start in range(0, len(stream), 7):
+        decoder.feed(stream[start : start + 7])
+        while (frame := decoder.next()) is not None:
+            received.append(frame)
+    assert received == sent
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"\0\0\0\2\0\1\0\1",
+        b"\0\0\0\2\0\0\0\0[]",
+        b"\0\0\0\2\0\0\0\0{}",
+        b"\0\0\0\1\0\0\0\0{",
+        (100_000).to_bytes(4, "big") + b"\0\0\0\0" + b"[" * 100_000,
+    ],
+)
+def test_bad_frames_are_refused(data: bytes) -> None:
+    decoder = frames.Decoder()
+    decoder.feed(data)
+    with pytest.raises(frames.FrameError):
+        decoder.next()
+
+
+def test_a_frame_too_large_is_not_sent() -> None:
+    with pytest.raises(frames.FrameError):
+        frames.encode({"type": "x"}, bytes(frames.MAXIMUM_PAYLOAD + 1))
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/a", "a//b", "a/", ".", "a/../b", "..", "a\0b", "a" * 256, "a/" * 2048 + "ab", "\udcff", None, 3]
+)
+def test_bad_paths(path: object) -> None:
+    with pytest.raises(CallError) as caught:
+        checked(path)
+    assert caught.value.kind == "invalid_path"
+
+
+@pytest.mark.parametrize("path", ["a", ".a", "a/...", "ä/" * 3 + "b", "a" * 255])
+def test_good_paths(path: str) -> None:
+    assert checked(path) == path
+
+
+def test_spool_holds_until_acknowledged_and_sends_again() -> None:
+    spool = Spool()
+    spool.append(b"abcdef")
+    assert spool.take(4) == (0, b"abcd")
+    spool.acknowledge(2)
+    spool.acknowledge(1)
+    assert (spool.acknowledged, spool.end) == (2, 6)
+    with pytest.raises(ValueError, match="acknowledged up to 5"):
+        spool.acknowledge(5)
+    spool.resume(3)
+    assert spool.take(10) == (3, b"def")
+    for offset in (2, 7):
+        with pytest.raises(ValueError, match="cannot resume"):
+            spool.resume(offset)
+
+
+def _survey(root: Path) -> tuple[list[str], dict[str, Any]]:
+    rows: list[list[Any]] = []
+    result = survey(str(root), rows.extend)
+    return [row[0] for row in rows], result
+
+
+def test_survey_skips_what_is_not_the_programs_and_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    names = ["b.py", "a/x.py", "a/.local/kept", "a/node_modules/m.js", ".local/x", ".qila/x", "v/pyvenv.cfg", ".git/x"]
+    for name in [*names, "../outside/secret"]:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (root / "deps").symlink_to(outside)
+    os.mkfifo(root / "pipe")
+    (root / os.fsdecode(b"\xff")).write_text("")
+    found, result = _survey(root)
+    assert found == ["a/.local/kept", "a/x.py", "b.py"]
+    assert (result["file_count"], result["skipped_count"], result["has_own_deps"]) == (3, 1, False)
+    (root / "a/x.py").write_text("changed")
+    assert _survey(root)[1]["digest"] != result["digest"]
+    (root / "deps").unlink()
+    (root / "deps").mkdir()
+    assert _survey(root)[1]["has_own_deps"]
+
+
+def test_survey_names_complete_environments(tmp_path: Path) -> None:
+    for name in ("one", "two", "half"):
+        (tmp_path / ".qila/env/python" / name).mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / ".qila/env/python" / name / ".complete").touch()
+    (tmp_path / ".qila/current").mkdir()
+    (tmp_path / ".qila/current/python").symlink_to("../env/python/two")
+    assert _survey(tmp_path)[1]["environments"] == [
+        {"ecosystem": "python", "fingerprint": "one", "current": False},
+        {"ecosystem": "python", "fingerprint": "two", "current": True},
+    ]
+
+
+def test_a_deep_tree_ends_at_the_limit(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 70)
+    deep.mkdir(parents=True)
+    (deep / "x").touch()
+    found, result = _survey(tmp_path)
+    assert (found, result["skipped_count"]) == ([], 1)
+
+
+_TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1D38 0100007F:A1B2 01 0:0 0:0 0 0 0 0 77 1
+   1: 0100007F:A1B2 0100007F:1D38 01 0:0 0:0 0 0 1001 0 78 1
+   2: 0100007F:A1B3 0100007F:1D38 01 0:0 0:0 0 0 0 0 0 1
+   3: 0100007F:A1B4 0100007F:0050 01 0:0 0:0 0 0 1001 0 79 1
+"""
+
+
+@pytest.mark.parametrize(("port", "user"), [(0xA1B2, 1001), (0xA1B3, 65534), (0xA1B4, 65534), (0xA1B5, 65534)])
+def test_owner_of_a_connection(tmp_path: Path, port: int, user: int) -> None:
+    # `tr` and `tm->when` are one column in the kernel's rows.
+    table = tmp_path / "tcp"
+    table.write_text(_TABLE.replace(" 0:0 0:0 0 0 ", " 0:0 0:0 0 "))
+    assert relay.owner(("127.0.0.1", port), (str(tmp_path / "none"), str(table))) == user
+
+
+def test_channel_ends_quietly() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            theirs.sendall(frames.encode({"type": "x"}, b"1")[:5])
+        assert frames.Channel(ours).receive() is None
+
+
+def test_headers_are_plain_json() -> None:
+    data = frames.encode({"type": "x", "name": "ä"})
+    assert json.loads(data[8:]) == {"type": "x", "name": "ä"}
