@@ -13,6 +13,7 @@ import structlog
 
 from qila.executor.v1 import executor_pb2_grpc
 from services.executor.config import ExecutorConfig, instance_of, read_config
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors, DoorsUnavailable
 from services.executor.egress.records import EgressRecord
 from services.executor.errors import EngineError, ImageMissingError
@@ -44,7 +45,7 @@ async def main(config: ExecutorConfig) -> None:
         except (EngineError, ImageMissingError) as error:
             raise StartError(str(error)) from error
         # The doors log each decision themselves; here it is news only to who looks for it.
-        doors = Doors(uid=config.doors_uid, gid=config.doors_uid, on_egress=_note_egress)
+        doors = Doors(DoorsConfig(uid=config.doors_uid, gid=config.doors_uid), on_egress=_note_egress)
         try:
             await doors.start()
         except DoorsUnavailable as error:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from services.executor.agent.agent import Agent, bind_listener
+from services.executor.egress import policy
 from services.executor.egress.door_process import DoorControl, DoorsUnavailable, UnknownSandbox
 from services.executor.errors import (
     AgentUnavailableError,
@@ -242,7 +243,7 @@ class Sandboxes:
         listener = bind_listener(directory / "doors.sock")
         try:
             with _doors_errors():
-                await self._doors.open(sandbox.record.id, listener)
+                await self._doors.open(sandbox.record.id, listener, policy.DEFAULT)
         finally:
             listener.close()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from services.executor.egress import policy
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors
 from services.executor.egress.records import EgressRecord
 
@@ -25,13 +27,14 @@ async def index_url(tmp_path: Path, records: list[EgressRecord]) -> AsyncIterato
     """A loopback port that carries bytes to the door, as sandboxd does."""
     as_root = os.geteuid() == 0
     user = 65534 if as_root else os.getuid()
-    doors = Doors(uid=user, gid=65534 if as_root else os.getgid(), on_egress=records.append)
+    config = DoorsConfig(uid=user, gid=65534 if as_root else os.getgid())
+    doors = Doors(config, on_egress=records.append)
     await doors.start()
     path = str(tmp_path / "doors.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(128)
-        await doors.open(SANDBOX, listener)
+        await doors.open(SANDBOX, listener, policy.DEFAULT)
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

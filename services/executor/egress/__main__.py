@@ -1,4 +1,4 @@
-"""The doors process: `python -m services.executor.egress --control-fd N --uid U --gid G [--registries FILE]`."""
+"""The doors process: `python -m services.executor.egress --control-fd N --config JSON`; see `config.py`."""
 
 import argparse
 import asyncio
@@ -11,13 +11,13 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
 import structlog
 
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.control import InvalidMessage
 from services.executor.egress.privileges import drop_privileges
-from services.executor.egress.registries import DEFAULT_FILE, InvalidRegistries, load_registries
+from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.egress.serving import serve
 from services.executor.egress.upstream import tls_context
 
@@ -30,11 +30,12 @@ def main() -> int:
     _configure_logging()
     control = socket.socket(fileno=arguments.control_fd)
     peer_uid = os.geteuid()
+    config = DoorsConfig.from_argument(arguments.config)
     try:
         # Both are files of the machine's owner, who may keep them from the user that the doors become.
-        registries = load_registries(arguments.registries)
+        registries = load_registries(config.registries)
         context = tls_context()
-        drop_privileges(uid=arguments.uid, gid=arguments.gid)
+        drop_privileges(uid=config.uid, gid=config.gid)
         asyncio.run(serve(control=control, peer_uid=peer_uid, registries=registries, context=context))
     except (InvalidRegistries, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
@@ -45,9 +46,7 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.executor.egress", description=__doc__)
     parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--uid", type=int, required=True)
-    parser.add_argument("--gid", type=int, required=True)
-    parser.add_argument("--registries", type=Path, default=DEFAULT_FILE)
+    parser.add_argument("--config", required=True)
     return parser.parse_args()
 
 

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import structlog
 
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage
+from services.executor.egress.policy import EgressPolicy
 from services.executor.egress.records import EgressRecord, InvalidRecord
-from services.executor.egress.registries import DEFAULT_FILE
 
 _log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class DoorControl(Protocol):
     async def start(self) -> None:
         """Be ready, or raise DoorsUnavailable."""
 
-    async def open(self, sandbox_id: str, listener: socket.socket) -> None:
+    async def open(self, sandbox_id: str, listener: socket.socket, policy: EgressPolicy) -> None:
         """Serve a listening unix socket (the caller keeps its own copy); again: in place of the earlier one."""
 
     async def close(self, sandbox_id: str) -> None:
@@ -67,6 +68,9 @@ class DoorControl(Protocol):
     async def set_install_phase(self, sandbox_id: str, is_open: bool) -> None:  # noqa: FBT001  # reads well at every caller
         """Say whether uid 1001 is an install; raises UnknownSandbox."""
 
+    async def set_policy(self, sandbox_id: str, policy: EgressPolicy) -> None:
+        """Replace a sandbox's policy; when this returns, nothing that it refuses is under way. UnknownSandbox."""
+
     async def stop(self) -> None:
         """Let requests under way end, then stop."""
 
@@ -74,6 +78,7 @@ class DoorControl(Protocol):
 @dataclass(kw_only=True)
 class _Door:
     listener: socket.socket
+    policy: EgressPolicy
     install_open: bool = False
 
 
@@ -83,11 +88,9 @@ class Doors:
     `on_egress` is called in the event loop for each record of an open sandbox and must not block.
     """
 
-    def __init__(self, *, uid: int, gid: int, on_egress: OnEgress, registries: Path = DEFAULT_FILE) -> None:
-        self._uid = uid
-        self._gid = gid
+    def __init__(self, config: DoorsConfig, *, on_egress: OnEgress) -> None:
+        self._config = config
         self._on_egress = on_egress
-        self._registries = registries.absolute()
         self._doors: dict[str, _Door] = {}
         self._session: _Session | None = None
         self._up = asyncio.Event()
@@ -109,14 +112,15 @@ class Doors:
         self._up.set()
         self._supervisor = asyncio.create_task(self._supervise(session))
 
-    async def open(self, sandbox_id: str, listener: socket.socket) -> None:
+    async def open(self, sandbox_id: str, listener: socket.socket, policy: EgressPolicy) -> None:
         """Serve a listening unix socket, of which this keeps a copy.
 
         Raises:
             DoorsUnavailable: the process did not confirm within 30 s.
         """
         earlier = self._doors.get(sandbox_id)
-        door = _Door(listener=listener.dup(), install_open=earlier.install_open if earlier else False)
+        install_open = earlier.install_open if earlier else False
+        door = _Door(listener=listener.dup(), policy=policy, install_open=install_open)
         self._doors[sandbox_id] = door
         if earlier is not None:
             earlier.listener.close()
@@ -145,6 +149,20 @@ class Doors:
             raise UnknownSandbox(sandbox_id=sandbox_id)
         door.install_open = is_open
         await self._command({"type": "phase", "sandbox": sandbox_id, "install": is_open}, "phase_set")
+
+    async def set_policy(self, sandbox_id: str, policy: EgressPolicy) -> None:
+        """Replace a sandbox's policy.
+
+        Raises:
+            UnknownSandbox: no door is open for the sandbox.
+            DoorsUnavailable: the process did not confirm within 30 s.
+        """
+        door = self._doors.get(sandbox_id)
+        if door is None:
+            raise UnknownSandbox(sandbox_id=sandbox_id)
+        door.policy = policy
+        message: dict[str, object] = {"type": "policy", "sandbox": sandbox_id, "policy": policy.to_message()}
+        await self._command(message, "policy_set")
 
     async def stop(self) -> None:
         """Close the channel, wait 10 s for the process to drain, then kill it."""
@@ -221,9 +239,7 @@ class Doors:
                     door.listener.accept()[0].close()
 
     async def _launch(self) -> "_Session":
-        return await _Session.launch(
-            uid=self._uid, gid=self._gid, registries=self._registries, on_egress=self._take_record
-        )
+        return await _Session.launch(self._config, on_egress=self._take_record)
 
     def _take_record(self, record: EgressRecord) -> None:
         if record.sandbox not in self._doors:
@@ -248,13 +264,12 @@ class _Session:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def launch(cls, *, uid: int, gid: int, registries: Path, on_egress: OnEgress) -> "_Session":
+    async def launch(cls, config: DoorsConfig, *, on_egress: OnEgress) -> "_Session":
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "services.executor.egress",
-                "--control-fd", str(theirs.fileno()), "--uid", str(uid), "--gid", str(gid),
-                "--registries", str(registries),
+                "--control-fd", str(theirs.fileno()), "--config", config.to_argument(),
                 pass_fds=[theirs.fileno()], env=_environment(), cwd="/", stdin=asyncio.subprocess.DEVNULL,
                 # A terminal's Ctrl-C is for the executor, which then lets the doors drain.
                 start_new_session=True,
@@ -334,7 +349,8 @@ class _Session:
 
 
 def _open_message(sandbox_id: str, door: _Door) -> dict[str, object]:
-    return {"type": "open", "sandbox": sandbox_id, "install": door.install_open}
+    policy = door.policy.to_message()
+    return {"type": "open", "sandbox": sandbox_id, "install": door.install_open, "policy": policy}
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import socket
 
 from services.executor.egress.door_process import DoorsUnavailable, OnEgress, UnknownSandbox
+from services.executor.egress.policy import EgressPolicy
 from services.executor.egress.records import EgressRecord
 
 
@@ -14,18 +15,20 @@ class FakeDoors:
         self.is_running = False
         self.listeners: dict[str, socket.socket] = {}
         self.installing: set[str] = set()
+        self.policies: dict[str, EgressPolicy] = {}
 
     async def start(self) -> None:
         """Count as running."""
         self.is_running = True
 
-    async def open(self, sandbox_id: str, listener: socket.socket) -> None:
+    async def open(self, sandbox_id: str, listener: socket.socket, policy: EgressPolicy) -> None:
         """Keep a copy of the listener; raises DoorsUnavailable unless running."""
         self._check_running("open")
         earlier = self.listeners.pop(sandbox_id, None)
         if earlier is not None:
             earlier.close()
         self.listeners[sandbox_id] = listener.dup()
+        self.policies[sandbox_id] = policy
 
     async def close(self, sandbox_id: str) -> None:
         """Forget a sandbox; raises DoorsUnavailable unless running."""
@@ -41,6 +44,13 @@ class FakeDoors:
             raise UnknownSandbox(sandbox_id=sandbox_id)
         self._check_running("phase")
         (self.installing.add if is_open else self.installing.discard)(sandbox_id)
+
+    async def set_policy(self, sandbox_id: str, policy: EgressPolicy) -> None:
+        """Remember the policy; raises UnknownSandbox, DoorsUnavailable unless running."""
+        if sandbox_id not in self.listeners:
+            raise UnknownSandbox(sandbox_id=sandbox_id)
+        self._check_running("policy")
+        self.policies[sandbox_id] = policy
 
     async def stop(self) -> None:
         """Forget everything."""

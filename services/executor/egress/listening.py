@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
+from services.executor.egress.policy import CLOSED, EgressPolicy
 from services.executor.egress.records import INSTALL_UID, Phase, printable
 from services.executor.egress.reports import Reports
 from services.executor.egress.verdicts import Refused, TurnedAway, Visit
@@ -114,6 +115,7 @@ class SandboxDoor:
         self._answer = answer
         self._reports = reports
         self._install_open = False
+        self._policy = CLOSED
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._connections: dict[asyncio.Task[None], int | None] = {}
@@ -135,6 +137,13 @@ class SandboxDoor:
             for task, uid in list(self._connections.items()):
                 if uid == INSTALL_UID:
                     task.cancel()
+
+    def set_policy(self, policy: EgressPolicy) -> None:
+        """Replace the policy; what was begun under another one is cut."""
+        if policy != self._policy:
+            self._policy = policy
+            for task in list(self._connections):
+                task.cancel()
 
     async def close(self) -> None:
         """Stop accepting and cut every connection."""
@@ -220,6 +229,16 @@ class SandboxDoor:
     def _phase(self, uid: int) -> Phase:
         return "INSTALL" if uid == INSTALL_UID and self._install_open else "RUN"
 
+    def _check_policy(self, phase: Phase) -> None:
+        if not self._policy.registries:
+            raise Refused(status=403, rule="policy: closed", advice="this sandbox's egress policy opens no door.")
+        if self._policy.install_only and phase != "INSTALL":
+            raise Refused(
+                status=403,
+                rule="policy: install only",
+                advice="the doors of this sandbox are open during installs alone.",
+            )
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await self._reports.room()
         assert isinstance(request.protocol, DoorProtocol)
@@ -228,6 +247,7 @@ class SandboxDoor:
             sandbox=self._sandbox, phase=self._phase(uid), uid=uid, method=request.method, path=request.raw_path
         )
         try:
+            self._check_policy(visit.phase)
             _check_request(request, uid, install_open=self._install_open)
             async with self._request_slots:
                 return await self._answer(request, visit)

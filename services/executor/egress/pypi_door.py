@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import ClientResponse, web
 
-from services.executor.egress.pypi_index import (
+from services.executor.egress.ecosystems.pypi_index import (
     HTML_TYPE,
     JSON_TYPE,
     InvalidIndex,
@@ -17,8 +17,8 @@ from services.executor.egress.pypi_index import (
     render_json,
     wants_html,
 )
-from services.executor.egress.pypi_paths import FileRequest, ProjectRequest, parse_path
-from services.executor.egress.registries import PypiRegistry
+from services.executor.egress.ecosystems.pypi_paths import FileRequest, ProjectRequest, parse_path
+from services.executor.egress.registries import Registry
 from services.executor.egress.reports import Reports
 from services.executor.egress.upstream import Upstream, UpstreamBrokeOff, file_chunks
 from services.executor.egress.verdicts import Refused, UpstreamFailed, Visit
@@ -36,7 +36,7 @@ _LOGGED_NAMES = 5
 class PypiDoor:
     """Answers the requests below `/pypi/`."""
 
-    def __init__(self, *, registry: PypiRegistry, upstream: Upstream, reports: Reports) -> None:
+    def __init__(self, *, registry: Registry, upstream: Upstream, reports: Reports) -> None:
         self._registry = registry
         self._upstream = upstream
         self._reports = reports
@@ -61,10 +61,10 @@ class PypiDoor:
                 )
 
     async def _answer_project(self, request: web.BaseRequest, visit: Visit, name: str) -> web.Response:
-        visit.host = self._registry.index.host
+        visit.host = self._registry.origins["index"].host
         async with self._page_slots:
             page = await self._upstream.fetch_page(
-                f"{self._registry.index.url}/simple/{name}/", accept=JSON_TYPE, max_bytes=_MAX_INDEX_BYTES
+                f"{self._registry.url('index')}/simple/{name}/", accept=JSON_TYPE, max_bytes=_MAX_INDEX_BYTES
             )
             if page is None:
                 return _not_found(visit, "pypi index", f"PyPI has no project {name}.")
@@ -79,7 +79,7 @@ class PypiDoor:
 
     def _rewrite(self, page: bytes, name: str, as_html: bool) -> tuple[ProjectIndex, bytes]:  # noqa: FBT001  # to_thread passes by position
         try:
-            index = read_index(page, name=name, files_origin=self._registry.files.url)
+            index = read_index(page, name=name, files_origin=self._registry.url("files"))
         except InvalidIndex as error:
             raise UpstreamFailed(
                 status=502, rule="invalid index", advice=f"PyPI's page of {name} cannot be used: {error}."
@@ -101,9 +101,9 @@ class PypiDoor:
             self._reports.add(dropped.record())
 
     async def _answer_file(self, request: web.BaseRequest, visit: Visit, wanted: FileRequest) -> web.StreamResponse:
-        visit.host = self._registry.files.host
+        visit.host = self._registry.origins["files"].host
         visit.digest = wanted.sha256
-        url = f"{self._registry.files.url}/{wanted.stored_path}"
+        url = f"{self._registry.url('files')}/{wanted.stored_path}"
         async with self._upstream.open_file(request.method, url) as source:
             if source is None:
                 return _not_found(visit, "pypi file", "PyPI has no such file.")

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PUBLIC_ORIGIN = re.compile(rf"https://(?P<host>(?:{_LABEL}\.)+[a-z][a-z0-9-]*[a-z0-9])")
 # Loopback can only be this machine's own mirror or a test's; no sandbox reaches it through a name.
 _LOOPBACK_ORIGIN = re.compile(r"http://(?P<host>127\.0\.0\.1):[1-9][0-9]{0,4}")
+_PREFIX = re.compile(
+    rf"(?:{_PUBLIC_ORIGIN.pattern}|{_LOOPBACK_ORIGIN.pattern.replace('<host>', '<loopback>')})/(?:[A-Za-z0-9_-]+/)*"
+)
 
 
 class InvalidRegistries(Exception):
@@ -34,18 +38,34 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PypiRegistry:
-    """The two hosts of PyPI: the one with the index, the one with the files."""
+class Registry:
+    """One ecosystem's hosts by role, and where its redirects may lead (each `https://host/` and a path's start)."""
 
-    index: Origin
-    files: Origin
+    origins: Mapping[str, Origin]
+    redirects: tuple[str, ...]
+
+    def url(self, role: str) -> str:
+        """The origin of a role, as `https://host`."""
+        return self.origins[role].url
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registries:
     """All registries that have a door."""
 
-    pypi: PypiRegistry
+    pypi: Registry
+    npm: Registry
+    go: Registry
+    maven: Registry
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Every host of every registry; those of redirects are not among them."""
+        registries = (self.pypi, self.npm, self.go, self.maven)
+        return frozenset(origin.host for registry in registries for origin in registry.origins.values())
+
+
+_ROLES = {"pypi": {"index", "files"}, "npm": {"registry"}, "go": {"proxy", "sumdb"}, "maven": {"central"}}
 
 
 def load_registries(path: Path = DEFAULT_FILE) -> Registries:
@@ -58,15 +78,20 @@ def load_registries(path: Path = DEFAULT_FILE) -> Registries:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidRegistries(path=path, problem=f"cannot be read as TOML: {error}") from error
-    _check_keys(path, "the file", document, {"pypi"})
-    table = document["pypi"]
+    _check_keys(path, "the file", document, set(_ROLES))
+    return Registries(**{name: _registry(path, name, document[name]) for name in _ROLES})
+
+
+def _registry(path: Path, name: str, table: object) -> Registry:
     if not isinstance(table, dict):
-        raise InvalidRegistries(path=path, problem="pypi must be a table")
-    _check_keys(path, "[pypi]", table, {"index", "files"})
-    return Registries(
-        pypi=PypiRegistry(
-            index=_origin(path, "pypi.index", table["index"]), files=_origin(path, "pypi.files", table["files"])
-        )
+        raise InvalidRegistries(path=path, problem=f"{name} must be a table")
+    _check_keys(path, f"[{name}]", table, _ROLES[name] | {"redirects"})
+    redirects = table["redirects"]
+    if not isinstance(redirects, list):
+        raise InvalidRegistries(path=path, problem=f"{name}.redirects must be a list")
+    return Registry(
+        origins={role: _origin(path, f"{name}.{role}", table[role]) for role in sorted(_ROLES[name])},
+        redirects=tuple(_prefix(path, f"{name}.redirects", text) for text in redirects),
     )
 
 
@@ -82,3 +107,9 @@ def _origin(path: Path, key: str, text: object) -> Origin:
     if match is None:
         raise InvalidRegistries(path=path, problem=f"{key} must look like https://host, without port or path")
     return Origin(url=match.group(), host=match["host"])
+
+
+def _prefix(path: Path, key: str, text: object) -> str:
+    if not isinstance(text, str) or not _PREFIX.fullmatch(text):
+        raise InvalidRegistries(path=path, problem=f"{key} must hold such as https://host/start/of/path/")
+    return text

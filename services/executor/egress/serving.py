@@ -12,6 +12,7 @@ from aiohttp import web
 
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
 from services.executor.egress.listening import SandboxDoor
+from services.executor.egress.policy import CLOSED, EgressPolicy, InvalidPolicy
 from services.executor.egress.pypi_door import PypiDoor
 from services.executor.egress.registries import Registries
 from services.executor.egress.reports import Reports
@@ -75,7 +76,7 @@ class DoorKeeper:
             raise InvalidMessage(problem="no sandbox id")
         match message.type:
             case "open" if message.descriptor is not None:
-                await self._open(sandbox, message.descriptor, install=message.fields.get("install") is True)
+                await self._open(sandbox, message.descriptor, message)
                 return {"type": "opened", "sandbox": sandbox}
             case "close" if message.descriptor is None:
                 door = self._doors.pop(sandbox, None)
@@ -84,11 +85,16 @@ class DoorKeeper:
                 return {"type": "closed", "sandbox": sandbox}
             case "phase" if message.descriptor is None:
                 return self._set_phase(sandbox, message.fields.get("install"))
+            case "policy" if message.descriptor is None:
+                # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
+                if (door := self._doors.get(sandbox)) is not None:
+                    door.set_policy(_read_policy(sandbox, message))
+                return {"type": "policy_set", "sandbox": sandbox}
         if message.descriptor is not None:
             os.close(message.descriptor)
         raise InvalidMessage(problem=f"unexpected {message.type!r}")
 
-    async def _open(self, sandbox: str, descriptor: int, *, install: bool) -> None:
+    async def _open(self, sandbox: str, descriptor: int, message: Message) -> None:
         listener = socket.socket(fileno=descriptor)
         if listener.family != socket.AF_UNIX or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             listener.close()
@@ -98,7 +104,8 @@ class DoorKeeper:
             door = SandboxDoor(sandbox=sandbox, peer_uid=self._peer_uid, answer=self._answer, reports=self._reports)
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
-        door.set_install(is_open=install)
+        door.set_install(is_open=message.fields.get("install") is True)
+        door.set_policy(_read_policy(sandbox, message))
         await door.listen(listener)
 
     def _set_phase(self, sandbox: str, install: Any) -> dict[str, object]:
@@ -114,3 +121,11 @@ class DoorKeeper:
         if visit.path.startswith("/pypi/"):
             return await self._pypi.answer(request, visit)
         raise Refused(status=404, rule="no such path", advice="there is no door at this path; PyPI's is /pypi/simple/.")
+
+
+def _read_policy(sandbox: str, message: Message) -> EgressPolicy:
+    try:
+        return EgressPolicy.from_message(message.fields.get("policy"))
+    except InvalidPolicy as error:
+        _log.error("doors closed", sandbox=sandbox, error=str(error))
+        return CLOSED

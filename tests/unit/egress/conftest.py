@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from services.executor.egress import policy
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors
 from services.executor.egress.records import EgressRecord
 
-from .harness import SANDBOX, FakePypi, OpenDoors, listening_socket, project
+from .harness import SANDBOX, FakePypi, OpenDoors, listening_socket, project, registries_text
 
 
 @pytest.fixture
@@ -33,20 +35,20 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable
 
     async def start(url: str) -> OpenDoors:
         registries = tmp_path / "registries.toml"
-        registries.write_text(f'[pypi]\nindex = "{url}"\nfiles = "{url}"\n')
+        registries.write_text(registries_text(url))
         records: asyncio.Queue[EgressRecord] = asyncio.Queue()
         as_root = os.geteuid() == 0
-        doors = Doors(
+        config = DoorsConfig(
             uid=65534 if as_root else os.getuid(),
             gid=65534 if as_root else os.getgid(),
-            on_egress=records.put_nowait,
             registries=registries,
         )
+        doors = Doors(config, on_egress=records.put_nowait)
         await doors.start()
         started.append(doors)
         path = str(tmp_path / "doors.sock")
         with listening_socket(path) as listener:
-            await doors.open(SANDBOX, listener)
+            await doors.open(SANDBOX, listener, policy.DEFAULT)
         return OpenDoors(doors=doors, records=records, socket_path=path, registries=registries)
 
     yield start

@@ -128,3 +128,12 @@ def listening_socket(path: str) -> socket.socket:
     listener.bind(path)
     listener.listen()
     return listener
+
+
+def registries_text(url: str) -> str:
+    """A registries file whose every host is `url`."""
+    roles = {"pypi": ("index", "files"), "npm": ("registry",), "go": ("proxy", "sumdb"), "maven": ("central",)}
+    return "".join(
+        f"[{name}]\n{''.join(f'{role} = {json.dumps(url)}{chr(10)}' for role in names)}redirects = []\n"
+        for name, names in roles.items()
+    )

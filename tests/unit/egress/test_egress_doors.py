@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.executor.egress import policy
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import DoorControl, Doors, DoorsUnavailable, UnknownSandbox
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.records import EgressRecord
@@ -210,7 +212,7 @@ async def test_an_unreachable_registry_is_an_answer(
 async def test_a_bad_registries_file_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "registries.toml"
     file.write_text("")
-    doors = Doors(uid=os.getuid(), gid=os.getgid(), on_egress=lambda _: None, registries=file)
+    doors = Doors(DoorsConfig(uid=os.getuid(), gid=os.getgid(), registries=file), on_egress=lambda _: None)
     with pytest.raises(DoorsUnavailable, match=r"failed to start .it exited with 1"):
         await doors.start()
 
@@ -221,19 +223,34 @@ async def test_both_kinds_of_doors_behave_alike(kind: str, tmp_path: Path) -> No
     doors: DoorControl = (
         FakeDoors(on_egress=records.append)
         if kind == "fake"
-        else Doors(uid=os.getuid(), gid=os.getgid(), on_egress=records.append)
+        else Doors(DoorsConfig(uid=os.getuid(), gid=os.getgid()), on_egress=records.append)
     )
     await doors.start()
     try:
         with pytest.raises(UnknownSandbox):
             await doors.set_install_phase(SANDBOX, True)
         with listening_socket(str(tmp_path / "doors.sock")) as listener:
-            await doors.open(SANDBOX, listener)
-            await doors.open(SANDBOX, listener)
+            await doors.open(SANDBOX, listener, policy.DEFAULT)
+            await doors.open(SANDBOX, listener, policy.DEFAULT)
             await doors.set_install_phase(SANDBOX, True)
+            await doors.set_policy(SANDBOX, policy.CLOSED)
             await doors.close(SANDBOX)
             await doors.close(SANDBOX)
             # The caller's own copy is still the caller's.
             assert listener.fileno() >= 0
     finally:
         await doors.stop()
+
+
+async def test_a_policy_holds_at_once_and_after_a_restart(opened: OpenDoors, pypi: FakePypi) -> None:
+    await opened.doors.set_policy(SANDBOX, policy.CLOSED)
+    assert (await opened.ask("/pypi/simple/demo/")).status == 403
+    assert (await opened.record()).rule == "policy: closed"
+    assert opened.doors.pid is not None
+    os.kill(opened.doors.pid, signal.SIGKILL)
+    await opened.doors.set_install_phase(SANDBOX, True)
+    assert (await opened.ask("/pypi/simple/demo/", uid=1001)).status == 403
+    await opened.doors.set_policy(SANDBOX, policy.EgressPolicy(registries=True, install_only=True))
+    assert (await opened.ask("/pypi/simple/demo/", uid=1000)).status == 403
+    assert pypi.seen == []
+    assert (await opened.ask("/pypi/simple/demo/", uid=1001)).status == 200

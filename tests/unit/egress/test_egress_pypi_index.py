@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from services.executor.egress.pypi_index import (
+from services.executor.egress.ecosystems.pypi_index import (
     InvalidIndex,
     ProjectIndex,
     read_index,

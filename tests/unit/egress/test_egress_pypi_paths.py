@@ -1,6 +1,6 @@
 import pytest
 
-from services.executor.egress.pypi_paths import FileRequest, ProjectRequest, file_path, parse_path
+from services.executor.egress.ecosystems.pypi_paths import FileRequest, ProjectRequest, file_path, parse_path
 
 A = "a" * 64
 B = "b" * 64

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from services.executor.egress.pypi_paths import file_path, normalise_name, stored_filename, unescape
+from services.executor.egress.ecosystems.pypi_paths import file_path, normalise_name, stored_filename, unescape
 
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "text/html"
