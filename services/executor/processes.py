@@ -91,6 +91,8 @@ class Process:
     # The end that was asked for by the executor itself; sandboxd reports the kill as `cancelled`.
     verdict: str | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # Of the call that started it, for the log; empty after a restart of the executor.
+    log_ids: Mapping[str, Any] = field(default_factory=dict)
 
     def notify(self) -> None:
         """Wakes every watcher."""
@@ -150,6 +152,7 @@ class ProcessTable:
         self._prune()
         self._log.write(process_id, "spec", asdict(spec))
         process = self._add(process_id, spec)
+        process.log_ids = structlog.contextvars.get_contextvars()
         self._send_start(process)
         return process
 
@@ -303,7 +306,8 @@ class ProcessTable:
         )
         self._log.write(process.id, "ended", asdict(process.end))
         process.notify()
-        log.info("process ended", sandbox_id=self._sandbox_id, process_id=process.id, end=kind, code=code)
+        ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
+        log.info("process ended", end=kind, code=code, **ids)
 
     def _send_start(self, process: Process) -> None:
         spec = process.spec

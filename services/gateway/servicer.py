@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from qila.executor.v1 import executor_pb2 as executor
@@ -125,6 +126,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Exec(self, request: pb.ExecRequest, context: Any) -> AsyncIterator[pb.ExecResponse]:
         live = await self._conductor.start(request)
+        structlog.contextvars.bind_contextvars(exec_id=live.exec_id)
         async with aclosing(watch(self._executor, live, patience=self._patience, as_status=True)) as events:
             async for event in events:
                 yield pb.ExecResponse(event=event)

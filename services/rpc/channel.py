@@ -1,4 +1,4 @@
-"""One way to call another service: deadlines, the request id, and errors in Qila's own vocabulary."""
+"""One way to call another service: deadlines, the ids for the log, and errors in Qila's own vocabulary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
-from services.rpc import request_id
+from services.rpc import log_ids
 from services.rpc.errors import from_rpc_error
 
 if TYPE_CHECKING:
@@ -60,15 +60,16 @@ def translated(peer: str) -> Iterator[None]:
 
 
 class _Completing:
-    """Adds the request id, and a deadline where there is none."""
+    """Adds the ids for the log, and a deadline where there is none."""
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline = deadline
 
     def _complete(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
         metadata = grpc.aio.Metadata(*(details.metadata or ()))
-        if metadata.get(request_id.METADATA_KEY) is None:
-            metadata.add(request_id.METADATA_KEY, request_id.current())
+        for key, value in log_ids.metadata().items():
+            if metadata.get(key) is None:
+                metadata.add(key, value)
         return grpc.aio.ClientCallDetails(
             method=details.method,
             timeout=self._deadline if details.timeout is None else details.timeout,

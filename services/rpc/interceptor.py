@@ -10,7 +10,7 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from services.rpc import request_id
+from services.rpc import log_ids
 from services.rpc.errors import QilaError, internal, to_status
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ def _stream_answer(
 @asynccontextmanager
 async def _call(method: str, context: Context) -> AsyncIterator[None]:
     started = time.perf_counter()
-    structlog.contextvars.clear_contextvars()
-    offered = dict(context.invocation_metadata() or ()).get(request_id.METADATA_KEY)
-    structlog.contextvars.bind_contextvars(request_id=request_id.take_or_mint(offered))
+    # Services speak over unix sockets that nobody else can reach; clients come over TCP.
+    log_ids.bind_from(dict(context.invocation_metadata() or ()), from_service=context.peer().startswith("unix:"))
     # Stays so if the call is cancelled, whichever exception tells of it: cancellation itself is left alone.
     code = "CANCELLED"
     failure: QilaError | None = None

@@ -176,6 +176,9 @@ class Agent:
                 self.send({"type": "abort", "call": number})
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The listener was bound on behalf of some call; the connection belongs to none.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(sandbox_id=self.sandbox_id)
         try:
             await self._converse(reader, writer)
         except ProtocolError as error:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from qila.executor.v1 import executor_pb2 as pb
 from qila.executor.v1 import executor_pb2_grpc
-from services.rpc import request_id
+from services.rpc import log_ids
 from services.rpc.channel import build_channel, translated
 from services.rpc.errors import ErrorCode, QilaError, failed_precondition, not_found
 from services.rpc.server import AddressInUse, BadAddress, RpcServer, ServerConfig, build_server, serve
@@ -35,10 +36,10 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
         self.release = asyncio.Event()
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
-        self.request_ids: list[str] = []
+        self.bound: list[dict[str, Any]] = []
 
     async def GetSandbox(self, request: Any, context: Any) -> Any:  # noqa: N802  # generated name
-        self.request_ids.append(request_id.current())
+        self.bound.append(structlog.contextvars.get_contextvars())
         match request.sandbox_id:
             case "missing":
                 raise not_found("SANDBOX_NOT_FOUND", "no sandbox 'missing'", sandbox_id="missing")
@@ -162,10 +163,25 @@ async def test_request_id_is_taken_only_if_well_formed(
     offered: str,
     kept: bool,  # noqa: FBT001  # a table's column
 ) -> None:
-    metadata = ((request_id.METADATA_KEY, offered),)
+    metadata = ((log_ids.REQUEST_ID_KEY, offered),)
     await stub.GetSandbox(pb.GetSandboxRequest(sandbox_id="x"), metadata=metadata)
-    assert (servicer.request_ids == [offered]) is kept
-    assert servicer.request_ids[0]
+    assert (servicer.bound[0]["request_id"] == offered) is kept
+    assert servicer.bound[0]["request_id"]
+
+
+@pytest.mark.parametrize("over", ["unix", "tcp"])
+async def test_the_exec_id_is_taken_from_services_and_never_from_clients(
+    over: str, address: str, servicer: Servicer
+) -> None:
+    server = await _build(servicer, address if over == "unix" else "127.0.0.1:0")
+    await server.start()
+    async with build_channel(server.address) as channel:
+        stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
+        with structlog.contextvars.bound_contextvars(exec_id="ex_1", sandbox_id="has space"):
+            await stub.GetSandbox(pb.GetSandboxRequest(sandbox_id="x"))
+    await server.stop(0)
+    assert servicer.bound[0].get("exec_id") == ("ex_1" if over == "unix" else None)
+    assert servicer.bound[0]["sandbox_id"] == "x"
 
 
 async def test_cancelled_stream_ends_the_handler(stub: Any, servicer: Servicer) -> None:
