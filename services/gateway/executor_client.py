@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
-import grpc.aio
-
 from qila.executor.v1 import executor_pb2 as executor
 from qila.executor.v1 import executor_pb2_grpc
 from services.gateway.ports import Survey
 from services.gateway.wire import send_stream
-from services.rpc.channel import translated
+from services.rpc.channel import Channel, translated
 
 PEER: Final = "executor"
 # A sandbox that is made or woken may have to wait for a container.
@@ -23,7 +21,7 @@ _UPLOAD_SECONDS: Final = 3600.0
 class ExecutorClient:
     """`ExecutorPort` over a channel."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         # The stub's type serves both kinds of channel and fits neither well.
         self._stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
 

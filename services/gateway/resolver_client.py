@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
-import grpc.aio
-
 from qila.resolver.v1 import resolver_pb2 as resolver
 from qila.resolver.v1 import resolver_pb2_grpc
 from services.gateway.wire import send_stream
-from services.rpc.channel import translated
+from services.rpc.channel import Channel, translated
 
 PEER: Final = "resolver"
 _DEADLINE_SECONDS: Final = 60.0
@@ -22,7 +20,7 @@ _CHUNK_BYTES: Final = 64 << 10
 class ResolverClient:
     """`ResolverPort` over a channel."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         # The stub's type serves both kinds of channel and fits neither well.
         self._stub: Any = resolver_pb2_grpc.ResolverServiceStub(channel)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import gc
 import os
 import re
@@ -70,14 +72,18 @@ def close_descriptors_except(keep: set[int]) -> None:
 
 def read_oom_kills() -> int:
     """How many processes of this container the kernel has killed for memory; 0 if it does not say."""
+    descriptor = _oom_counter()
+    found = re.search(rb"^oom_kill (\d+)$", os.pread(descriptor, 4096, 0), re.MULTILINE) if descriptor >= 0 else None
+    return int(found[1]) if found else 0
+
+
+@functools.cache
+def _oom_counter() -> int:
+    """The counter's descriptor, kept open: it is read at each start and each end; -1 if there is none."""
     for counter in _OOM_COUNTERS:
-        try:
-            found = re.search(r"^oom_kill (\d+)$", counter.read_text(), re.MULTILINE)
-        except OSError:
-            continue
-        if found:
-            return int(found[1])
-    return 0
+        with contextlib.suppress(OSError):
+            return os.open(counter, os.O_RDONLY | os.O_CLOEXEC)
+    return -1
 
 
 def _process_ids() -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -26,23 +27,34 @@ class Spare:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        self.leader, leader = socket.socketpair()
         pipes = (os.pipe(), os.pipe())
         writers = (pipes[0][1], pipes[1][1])
         self.orders = ours
         self.readers = (pipes[0][0], pipes[1][0])
         try:
-            forking.fork(Supervisor(theirs, *writers).run, {theirs.fileno(), *writers})
+            forking.fork(Supervisor(theirs, leader, *writers).run, {theirs.fileno(), leader.fileno(), *writers})
         except OSError:
             ours.close()
+            self.leader.close()
             for reader in self.readers:
                 os.close(reader)
             raise
         finally:
             theirs.close()
+            leader.close()
             for writer in writers:
                 os.close(writer)
         for reader in self.readers:
             os.set_blocking(reader, False)
+
+    def launch(self, order: dict[str, Any]) -> None:
+        """Give the leader its order, past the supervisor, which only has to know that it has begun."""
+        # First the supervisor: it makes the leader if there is none yet. If it cannot, nobody will read the order: then
+        # its end of the leader's socket closes, and it says what was in the way.
+        self.orders.sendall(encode({"type": "start"}))
+        with self.leader, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.leader.sendall(encode(order | {"type": "start"}))
 
 
 class Stream:
@@ -60,7 +72,7 @@ class Process:
     Args:
         loop: where its descriptors and timers are watched.
         spare: the supervisor that becomes its own.
-        order: fields of the supervisor's start order.
+        order: fields of the leader's start order.
         timeout_seconds: 0 for none.
         changed: called when there is something new to send.
     """
@@ -84,7 +96,7 @@ class Process:
         self._forgotten = False
         self._quiet: Timer | None = None
         self._limit: Timer | None = None
-        self._orders.sendall(encode(order | {"type": "start"}))
+        spare.launch(order)
         loop.watch(self._orders.fileno(), READ, self._hear_supervisor)
         self._timeout = loop.later(timeout_seconds, lambda: self.kill("timed_out")) if timeout_seconds else None
         self._watch_pipes()

@@ -1,7 +1,8 @@
 """A supervisor: root, and the parent of one program and of all its orphans, which can neither kill nor leave it.
 
-It is forked before it is needed. Frames from the first process: `start {argv, env, cwd, user, background}`, then
-`kill {}`. Frames to it: `started {pid}` or `failed {error, detail}`; `leader {status, by_kill}`; `swept {clean}`.
+It is forked before it is needed, and so is the program's leader, whose order `start {argv, env, cwd, user, background}`
+comes to it from the first process by a socket of its own. Frames from the first process to the supervisor: `start {}`,
+then `kill {}`. Frames to it: `started {pid}` or `failed {error, detail}`; `leader {status, by_kill}`; `swept {clean}`.
 It exits when no process of the lineage is left.
 """
 
@@ -29,12 +30,12 @@ _MAXIMUM_ERROR_BYTES = 4096
 class Supervisor:
     """Owns a program from its fork to the end of its last descendant."""
 
-    def __init__(self, orders: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(self, orders: socket.socket, leader: socket.socket, stdout: int, stderr: int) -> None:
         self._orders = Channel(orders)
+        self._leader_orders = leader
         self._outputs = (stdout, stderr)
         self._leader = 0
         self._exec_errors = -1
-        self._tell = self._orders
         self._leader_ended = False
         self._sweeping = False
         self._childless = False
@@ -51,8 +52,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         # At the limit of processes it fails, and is tried again when the order comes.
         self._prepare()
-        frame = self._orders.receive()
-        if frame is None or not self._launch(frame[0]):
+        if self._orders.receive() is None or not self._launch():
             return
         for descriptor in (awake, self._orders.connection.fileno(), self._exec_errors):
             self._poll.register(descriptor, select.POLLIN)
@@ -71,33 +71,28 @@ class Supervisor:
 
         Returns what kept it from being forked; then it may be tried again.
         """
-        hear, tell = socket.socketpair()
         errors, report = os.pipe()
         try:
             self._leader = os.fork()
         except OSError as error:
-            for end in (hear, tell):
-                end.close()
             for descriptor in (errors, report):
                 os.close(descriptor)
             return error
         if self._leader == 0:
-            # Held here too, they would hide the supervisor's end from the first process and from this one.
-            tell.close()
+            # Held here too, it would hide the supervisor's end from the first process.
             self._orders.connection.close()
-            _lead(Channel(hear), self._outputs, report)
-        self._tell, self._exec_errors = Channel(tell), errors
-        hear.close()
+            _lead(Channel(self._leader_orders), self._outputs, report)
+        self._exec_errors = errors
+        self._leader_orders.close()
         for descriptor in (*self._outputs, report):
             os.close(descriptor)
         return None
 
-    def _launch(self, order: dict[str, Any]) -> bool:
+    def _launch(self) -> bool:
         error = None if self._leader else self._prepare()
         if error is not None:
             self._orders.send(_failure(error, "no new process: the sandbox is at its limit"))
             return False
-        self._tell.send(order)
         return True
 
     def _settle_exec(self) -> None:
