@@ -1,0 +1,99 @@
+"""An installation of its own for the measurements, and `docker exec` beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from qila.gateway.v1 import gateway_pb2 as pb
+from qila.gateway.v1 import gateway_pb2_grpc
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Stack:
+    """The three services, in directories and on a port of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        image = [str(ROOT / "scripts" / "image"), "--tag"]
+        self.environment = os.environ | {
+            "QILA_STATE_DIR": str(directory / "state"),
+            "QILA_RUN_DIR": str(directory / "run"),
+            "QILA_GATEWAY_ADDRESS": self.address,
+            "QILA_INSTANCE": directory.name.lower().replace("_", "-"),
+            "QILA_SANDBOX_IMAGE": subprocess.run(image, check=True, capture_output=True, text=True).stdout.strip(),
+        }
+        self._qila("up")
+        self.channel = grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)])
+        self.gateway = gateway_pb2_grpc.GatewayServiceStub(self.channel)
+
+    def close(self) -> None:
+        for sandbox in self.gateway.ListSandboxes(pb.ListSandboxesRequest()).sandboxes:
+            self.remove(sandbox.id)
+        self.channel.close()
+        self._qila("down")
+
+    def create(self) -> str:
+        return str(self.gateway.CreateSandbox(pb.CreateSandboxRequest()).sandbox.id)
+
+    def remove(self, sandbox_id: str) -> None:
+        self.gateway.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id))
+
+    def put(self, sandbox_id: str, path: str, content: bytes) -> None:
+        header = pb.WriteFileHeader(sandbox_id=sandbox_id, path=path)
+        parts = [pb.WriteFileRequest(header=header), pb.WriteFileRequest(chunk=content)]
+        parts.append(pb.WriteFileRequest(end=pb.WriteFileEnd()))
+        self.gateway.WriteFile(iter(parts))
+
+    def exec(self, request: pb.ExecRequest) -> tuple[int, bool]:
+        """Runs to the end; returns the bytes of output and whether anything was installed."""
+        size, installed = 0, False
+        for response in self.gateway.Exec(request):
+            event = response.event
+            size += len(event.output.data) if event.output.phase == pb.PHASE_RUN else 0
+            installed |= event.phase_started.phase == pb.PHASE_INSTALL
+            if event.HasField("ended") and event.ended.exited != 0:
+                raise SystemExit(f"an exec of the benchmark ended otherwise than well: {event.ended}")
+        return size, installed
+
+    def command(self, sandbox_id: str, *argv: str) -> int:
+        return self.exec(pb.ExecRequest(sandbox_id=sandbox_id, command=pb.Command(argv=argv)))[0]
+
+    def _qila(self, verb: str) -> None:
+        subprocess.run([ROOT / ".venv" / "bin" / "qila", verb], check=True, env=self.environment, timeout=120)
+
+
+def container_of(sandbox_id: str) -> str:
+    command = ["docker", "ps", "-q", "--filter", f"label=dev.qila.sandbox={sandbox_id}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+def docker_exec(container: str, *argv: str) -> int:
+    """The bytes of output."""
+    command = ["docker", "exec", container, *argv]
+    return len(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+
+
+@contextmanager
+def running_stack() -> Iterator[Stack]:
+    # Short: sockets lie below it.
+    directory = Path(tempfile.mkdtemp(prefix="qila-bench-", dir="/tmp"))
+    try:
+        stack = Stack(directory)
+        try:
+            yield stack
+        finally:
+            stack.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
