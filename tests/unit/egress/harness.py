@@ -33,32 +33,57 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class FakePypi:
-    """Index and files on one loopback port; `seen` keeps every request as (method, raw path, headers)."""
+    """Index and files on one loopback port; `seen` keeps every request as (method, raw path, headers).
+
+    `redirects` leads from raw paths to locations; `status` is answered to everything if it is not 200; `stall` holds up
+    artefacts after 100,000 bytes; `etag` makes the index answer conditional requests.
+    """
 
     url: str = ""
     project: dict[str, Any] = field(default_factory=dict)
     content: bytes = CONTENT
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    redirect: bool = False
+    redirects: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+    etag: str | None = None
     stall: asyncio.Event | None = None
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    length_is_told: bool = True
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for _, path, _ in self.seen]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.raw_path, dict(request.headers)))
-        if self.redirect:
-            return web.Response(status=302, headers={"Location": f"{self.url}/elsewhere"})
+        if request.raw_path in self.redirects:
+            return web.Response(status=302, headers={"Location": self.redirects[request.raw_path]})
+        if self.status != 200:
+            return web.Response(status=self.status)
         if request.raw_path == "/simple/demo/":
-            return web.Response(body=json.dumps(self.project).encode())
+            return self._index(request)
         if request.raw_path == f"/{STORED}.metadata":
             return web.Response(body=METADATA)
-        if request.raw_path != f"/{STORED}":
+        if request.raw_path not in {f"/{STORED}", "/elsewhere"}:
             return web.Response(status=404)
+        return await self._file(request)
+
+    def _index(self, request: web.BaseRequest) -> web.Response:
+        if self.etag is not None and request.headers.get("If-None-Match") == self.etag:
+            return web.Response(status=304)
+        headers = {} if self.etag is None else {"ETag": self.etag}
+        return web.Response(body=json.dumps(self.project).encode(), headers=headers)
+
+    async def _file(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
-        response.content_length = len(self.content)
+        if self.length_is_told:
+            response.content_length = len(self.content)
         await response.prepare(request)
         if request.method == "HEAD":
             return response
         await response.write(self.content[:100_000])
         if self.stall is not None:
+            self.stalled.set()
             await self.stall.wait()
         await response.write(self.content[100_000:])
         return response
@@ -97,6 +122,7 @@ class OpenDoors:
     records: asyncio.Queue[EgressRecord]
     socket_path: str
     registries: Path
+    cache: Path
 
     async def raw(self, data: bytes) -> bytes:
         """Everything that the door says to these bytes until it closes."""
