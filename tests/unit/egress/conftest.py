@@ -1,7 +1,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,17 +30,17 @@ async def pypi() -> AsyncIterator[FakePypi]:
 
 
 @pytest.fixture
-async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[OpenDoors]]]:
+async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[OpenDoors]]]:
     started: list[Doors] = []
 
-    async def start(url: str, cache_bytes: int = 1 << 30) -> OpenDoors:
+    async def start(url: str, *, cache_bytes: int = 1 << 30, redirects: Sequence[str] = ()) -> OpenDoors:
         registries = tmp_path / "registries.toml"
-        registries.write_text(registries_text(url))
+        registries.write_text(registries_text(url, redirects))
         records: asyncio.Queue[EgressRecord] = asyncio.Queue()
         as_root = os.geteuid() == 0
         user = 65534 if as_root else os.getuid()
         cache = tmp_path / "cache"
-        cache.mkdir(mode=0o700)
+        cache.mkdir(mode=0o700, exist_ok=True)
         if as_root:
             os.chown(cache, user, user)
         config = DoorsConfig(

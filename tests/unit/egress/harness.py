@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,10 +157,11 @@ def listening_socket(path: str) -> socket.socket:
     return listener
 
 
-def registries_text(url: str) -> str:
+def registries_text(url: str, redirects: Sequence[str] = ()) -> str:
     """A registries file whose every host is `url`."""
     roles = {"pypi": ("index", "files"), "npm": ("registry",), "go": ("proxy", "sumdb"), "maven": ("central",)}
-    return "".join(
-        f"[{name}]\n{''.join(f'{role} = {json.dumps(url)}{chr(10)}' for role in names)}redirects = []\n"
-        for name, names in roles.items()
-    )
+    tables = []
+    for name, names in roles.items():
+        tables += [f"[{name}]", *(f"{role} = {json.dumps(url)}" for role in names)]
+        tables += [f"redirects = {json.dumps(list(redirects))}", ""]
+    return "\n".join(tables)
