@@ -37,7 +37,8 @@ class FakePypi:
     """Index and files on one loopback port; `seen` keeps every request as (method, raw path, headers).
 
     `redirects` leads from raw paths to locations; `status` is answered to everything if it is not 200; `stall` holds up
-    artefacts after 100,000 bytes; `etag` makes the index answer conditional requests.
+    artefacts after 100,000 bytes; `etag` makes the index answer conditional requests; `breaks` cuts every connection,
+    `breaks_off` only in the middle of artefacts.
     """
 
     url: str = ""
@@ -47,6 +48,9 @@ class FakePypi:
     redirects: dict[str, str] = field(default_factory=dict)
     status: int = 200
     etag: str | None = None
+    last_modified: str | None = None
+    breaks: bool = False
+    breaks_off: bool = False
     stall: asyncio.Event | None = None
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     length_is_told: bool = True
@@ -57,22 +61,32 @@ class FakePypi:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.raw_path, dict(request.headers)))
-        if request.raw_path in self.redirects:
-            return web.Response(status=302, headers={"Location": self.redirects[request.raw_path]})
-        if self.status != 200:
-            return web.Response(status=self.status)
-        if request.raw_path == "/simple/demo/":
-            return self._index(request)
-        if request.raw_path == f"/{STORED}.metadata":
-            return web.Response(body=METADATA)
-        if request.raw_path not in {f"/{STORED}", "/elsewhere"}:
-            return web.Response(status=404)
-        return await self._file(request)
+        if self.breaks:
+            return self._cut(request)
+        location = self.redirects.get(request.raw_path)
+        if location is not None or self.status != 200:
+            headers = {} if location is None else {"Location": location}
+            return web.Response(status=self.status if location is None else 302, headers=headers)
+        match request.raw_path.removeprefix(f"/{STORED}"):
+            case "/simple/demo/":
+                return self._index(request)
+            case ".metadata":
+                return web.Response(body=METADATA)
+            case "" | "/elsewhere":
+                return await self._file(request)
+        return web.Response(status=404)
+
+    def _cut(self, request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
 
     def _index(self, request: web.BaseRequest) -> web.Response:
         if self.etag is not None and request.headers.get("If-None-Match") == self.etag:
             return web.Response(status=304)
         headers = {} if self.etag is None else {"ETag": self.etag}
+        if self.last_modified is not None:
+            headers["Last-Modified"] = self.last_modified
         return web.Response(body=json.dumps(self.project).encode(), headers=headers)
 
     async def _file(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -86,6 +100,8 @@ class FakePypi:
         if self.stall is not None:
             self.stalled.set()
             await self.stall.wait()
+        if self.breaks_off:
+            return self._cut(request)
         await response.write(self.content[100_000:])
         return response
 
