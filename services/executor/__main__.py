@@ -45,7 +45,7 @@ async def main(config: ExecutorConfig) -> None:
         except (EngineError, ImageMissingError) as error:
             raise StartError(str(error)) from error
         # The doors log each decision themselves; here it is news only to who looks for it.
-        doors = Doors(DoorsConfig(uid=config.doors_uid, gid=config.doors_uid), on_egress=_note_egress)
+        doors = Doors(_doors_config(config), on_egress=_note_egress)
         try:
             await doors.start()
         except DoorsUnavailable as error:
@@ -71,6 +71,21 @@ def _settings(config: ExecutorConfig) -> Settings:
         run_directory=config.run_directory,
         max_sandboxes=config.max_sandboxes,
         idle_stop_s=config.idle_stop_s,
+    )
+
+
+def _doors_config(config: ExecutorConfig) -> DoorsConfig:
+    """Makes the mirror's cache directory, which is the doors' alone: whatever is in it, root never reads."""
+    cache = None
+    if config.mirror_cache_bytes:
+        cache = config.state_directory / "mirror"
+        cache.mkdir(mode=0o700, exist_ok=True)
+        os.chown(cache, config.doors_uid, config.doors_uid, follow_symlinks=False)
+    return DoorsConfig(
+        uid=config.doors_uid,
+        gid=config.doors_uid,
+        cache_directory=cache,
+        cache_bytes=config.mirror_cache_bytes,
     )
 
 

@@ -30,6 +30,7 @@ class ExecutorConfig:
     max_sandboxes: int
     idle_stop_s: float
     doors_uid: int
+    mirror_cache_bytes: int
     log_level: str
 
 
@@ -62,6 +63,7 @@ def read_config(environment: Environment) -> ExecutorConfig:
         max_sandboxes=environment.integer("QILA_MAX_SANDBOXES", 100, minimum=1, maximum=10_000),
         idle_stop_s=environment.seconds("QILA_IDLE_STOP", 600, minimum=1, maximum=86_400 * 7),
         doors_uid=environment.integer("QILA_DOORS_UID", 65_531, minimum=1, maximum=2_000_000_000),
+        mirror_cache_bytes=environment.size("QILA_MIRROR_CACHE_SIZE", 10 << 30, minimum=0, maximum=1 << 50),
         log_level=environment.log_level(),
     )
 

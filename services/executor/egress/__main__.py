@@ -11,17 +11,22 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 import structlog
 
+from services.executor.egress.cache.disk import open_cache
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.control import InvalidMessage
 from services.executor.egress.privileges import drop_privileges
 from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.egress.serving import serve
 from services.executor.egress.upstream import tls_context
+from services.executor.egress.workers import Workers
 
 _log = structlog.get_logger()
+
+_DISK_THREADS = 8
 
 
 def main() -> int:
@@ -32,11 +37,18 @@ def main() -> int:
     peer_uid = os.geteuid()
     config = DoorsConfig.from_argument(arguments.config)
     try:
-        # Both are files of the machine's owner, who may keep them from the user that the doors become.
+        # These lie where the machine's owner may keep them from the user that the doors become.
         registries = load_registries(config.registries)
         context = tls_context()
+        cache_root = _open_directory(config.cache_directory)
         drop_privileges(uid=config.uid, gid=config.gid)
-        asyncio.run(serve(control=control, peer_uid=peer_uid, registries=registries, context=context))
+        workers = Workers(name="disk", threads=_DISK_THREADS)
+        cache = open_cache(cache_root, limit=config.cache_bytes, workers=workers)
+        asyncio.run(
+            serve(
+                control=control, peer_uid=peer_uid, registries=registries, context=context, cache=cache, workers=workers
+            )
+        )
     except (InvalidRegistries, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
         return 1
@@ -48,6 +60,11 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--config", required=True)
     return parser.parse_args()
+
+
+def _open_directory(path: Path | None) -> int | None:
+    """A descriptor through which the directory can be used without the right to reach it."""
+    return None if path is None else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _configure_logging() -> None:

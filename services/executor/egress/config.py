@@ -10,18 +10,26 @@ from services.executor.egress.registries import DEFAULT_FILE
 
 @dataclass(frozen=True, kw_only=True)
 class DoorsConfig:
-    """Who the doors become and which registries they lead to."""
+    """Who the doors become, which registries they lead to, and where the mirror keeps what it fetched.
+
+    `cache_directory` must exist and belong to `uid`; None: nothing is kept. `cache_bytes` is the most that is kept.
+    """
 
     uid: int
     gid: int
     registries: Path = DEFAULT_FILE
+    cache_directory: Path | None = None
+    cache_bytes: int = 0
 
     def to_argument(self) -> str:
         """The one command-line argument that carries it."""
-        return json.dumps(dataclasses.asdict(self), default=str)
+        fields = dataclasses.asdict(self)
+        return json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in fields.items()})
 
     @classmethod
     def from_argument(cls, argument: str) -> "DoorsConfig":
         """Read what `to_argument` wrote."""
         fields = json.loads(argument)
-        return cls(**{**fields, "registries": Path(fields["registries"])})
+        cache = fields["cache_directory"]
+        paths = {"registries": Path(fields["registries"]), "cache_directory": None if cache is None else Path(cache)}
+        return cls(**{**fields, **paths})

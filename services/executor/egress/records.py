@@ -29,8 +29,9 @@ class EgressRecord:
     """One decision of the doors.
 
     `status` is the HTTP status that the client got (0: the connection never came to a request), `bytes` counts the body
-    bytes sent to the client, `digest` is the SHA-256 (hex) that an artefact was held against, else empty. `method`,
-    `host`, `path` come from untrusted input, cut to 2,048 characters and free of control characters and surrogates.
+    bytes sent to the client, `digest` is the SHA-256 (hex) that an artefact was held against, or another
+    one as `sha512:` or `sha1:` and hex, else empty. `method`, `host`, `path` come from untrusted input, cut to 2,048
+    characters and free of control characters and surrogates.
     """
 
     sandbox: str

@@ -15,6 +15,13 @@ _LOOPBACK_ORIGIN = re.compile(r"http://(?P<host>127\.0\.0\.1):[1-9][0-9]{0,4}")
 _PREFIX = re.compile(
     rf"(?:{_PUBLIC_ORIGIN.pattern}|{_LOOPBACK_ORIGIN.pattern.replace('<host>', '<loopback>')})/(?:[A-Za-z0-9_-]+/)*"
 )
+_URL = re.compile(
+    r"(?P<origin>https?://[a-z0-9.-]+(?::[0-9]{1,5})?)"
+    r"(?P<path>/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)(?:\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
+)
+_MAX_URL = 8192
+# What a server may take for a dot, a slash or an escape, and so for a way out of a path.
+_DISGUISED = re.compile(r"%(?:2[ef5]|5c|00)", re.IGNORECASE)
 
 
 class InvalidRegistries(Exception):
@@ -48,6 +55,18 @@ class Registry:
         """The origin of a role, as `https://host`."""
         return self.origins[role].url
 
+    def owns(self, url: str) -> bool:
+        """Whether `url` is plain (no user, no fragment, no dot segments) and lies at one of the origins."""
+        match = _plain(url)
+        return match is not None and match["origin"] in {origin.url for origin in self.origins.values()}
+
+    def follows(self, url: str) -> bool:
+        """Whether a redirect to `url` is followed: it stays at the origins, or begins as `redirects` allows."""
+        if self.owns(url):
+            return True
+        match = _plain(url)
+        return match is not None and not _DISGUISED.search(match["path"]) and url.startswith(self.redirects)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registries:
@@ -80,6 +99,12 @@ def load_registries(path: Path = DEFAULT_FILE) -> Registries:
         raise InvalidRegistries(path=path, problem=f"cannot be read as TOML: {error}") from error
     _check_keys(path, "the file", document, set(_ROLES))
     return Registries(**{name: _registry(path, name, document[name]) for name in _ROLES})
+
+
+def _plain(url: str) -> re.Match[str] | None:
+    """A URL of plain characters, without user, fragment or dot segments."""
+    match = _URL.fullmatch(url) if len(url) <= _MAX_URL else None
+    return None if match is None or {".", ".."}.intersection(match["path"].split("/")) else match
 
 
 def _registry(path: Path, name: str, table: object) -> Registry:

@@ -8,16 +8,19 @@ import ssl
 from typing import Any
 
 import structlog
-from aiohttp import web
 
+from services.executor.egress.cache.port import Cache
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
-from services.executor.egress.listening import SandboxDoor
+from services.executor.egress.downloads import Downloads
+from services.executor.egress.ecosystems.catalogue import branches
+from services.executor.egress.listening import Answer, SandboxDoor
+from services.executor.egress.mirror import Mirror
+from services.executor.egress.pages import Pages
 from services.executor.egress.policy import CLOSED, EgressPolicy, InvalidPolicy
-from services.executor.egress.pypi_door import PypiDoor
 from services.executor.egress.registries import Registries
 from services.executor.egress.reports import Reports
 from services.executor.egress.upstream import Upstream
-from services.executor.egress.verdicts import Refused, Visit
+from services.executor.egress.workers import Workers
 
 _log = structlog.get_logger()
 
@@ -25,8 +28,16 @@ _SANDBOX_ID = re.compile(r"sb_[a-z2-7]{26}")
 _DRAIN_SECONDS = 5.0
 
 
-async def serve(*, control: socket.socket, peer_uid: int, registries: Registries, context: ssl.SSLContext) -> None:
-    """Serve until the executor closes the control channel, then drain.
+async def serve(
+    *,
+    control: socket.socket,
+    peer_uid: int,
+    registries: Registries,
+    context: ssl.SSLContext,
+    cache: Cache,
+    workers: Workers,
+) -> None:
+    """Serve until the executor closes the control channel, then drain and close the cache.
 
     Raises:
         InvalidMessage: the executor broke the protocol; nothing is served any more.
@@ -35,8 +46,13 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
     upstream = Upstream(context)
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
-    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports)
-    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports)
+    mirror = Mirror(
+        branches=branches(registries, rules={}),
+        pages=Pages(upstream=upstream, cache=cache, workers=workers),
+        downloads=Downloads(upstream=upstream, cache=cache, workers=workers),
+        reports=reports,
+    )
+    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, answer=mirror.answer, reports=reports)
     try:
         await keeper.run()
     finally:
@@ -44,16 +60,17 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
         reporting.cancel()
         await asyncio.gather(reporting, return_exceptions=True)
         await upstream.close()
+        cache.close()
         channel.close()
 
 
 class DoorKeeper:
     """The doors of all sandboxes."""
 
-    def __init__(self, *, channel: ControlChannel, peer_uid: int, pypi: PypiDoor, reports: Reports) -> None:
+    def __init__(self, *, channel: ControlChannel, peer_uid: int, answer: Answer, reports: Reports) -> None:
         self._channel = channel
         self._peer_uid = peer_uid
-        self._pypi = pypi
+        self._answer = answer
         self._reports = reports
         self._doors: dict[str, SandboxDoor] = {}
 
@@ -116,11 +133,6 @@ class DoorKeeper:
         if door is not None:
             door.set_install(is_open=install)
         return {"type": "phase_set", "sandbox": sandbox, "install": install}
-
-    async def _answer(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
-        if visit.path.startswith("/pypi/"):
-            return await self._pypi.answer(request, visit)
-        raise Refused(status=404, rule="no such path", advice="there is no door at this path; PyPI's is /pypi/simple/.")
 
 
 def _read_policy(sandbox: str, message: Message) -> EgressPolicy:

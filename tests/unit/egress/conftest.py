@@ -1,7 +1,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,18 +30,25 @@ async def pypi() -> AsyncIterator[FakePypi]:
 
 
 @pytest.fixture
-async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[OpenDoors]]]:
+async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[OpenDoors]]]:
     started: list[Doors] = []
 
-    async def start(url: str) -> OpenDoors:
+    async def start(url: str, *, cache_bytes: int = 1 << 30, redirects: Sequence[str] = ()) -> OpenDoors:
         registries = tmp_path / "registries.toml"
-        registries.write_text(registries_text(url))
+        registries.write_text(registries_text(url, redirects))
         records: asyncio.Queue[EgressRecord] = asyncio.Queue()
         as_root = os.geteuid() == 0
+        user = 65534 if as_root else os.getuid()
+        cache = tmp_path / "cache"
+        cache.mkdir(mode=0o700, exist_ok=True)
+        if as_root:
+            os.chown(cache, user, user)
         config = DoorsConfig(
-            uid=65534 if as_root else os.getuid(),
+            uid=user,
             gid=65534 if as_root else os.getgid(),
             registries=registries,
+            cache_directory=cache if cache_bytes else None,
+            cache_bytes=cache_bytes,
         )
         doors = Doors(config, on_egress=records.put_nowait)
         await doors.start()
@@ -49,7 +56,7 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable
         path = str(tmp_path / "doors.sock")
         with listening_socket(path) as listener:
             await doors.open(SANDBOX, listener, policy.DEFAULT)
-        return OpenDoors(doors=doors, records=records, socket_path=path, registries=registries)
+        return OpenDoors(doors=doors, records=records, socket_path=path, registries=registries, cache=cache)
 
     yield start
     for doors in started:

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,74 @@ def sha256(content: bytes) -> str:
 
 @dataclass
 class FakePypi:
-    """Index and files on one loopback port; `seen` keeps every request as (method, raw path, headers)."""
+    """Index and files on one loopback port; `seen` keeps every request as (method, raw path, headers).
+
+    `redirects` leads from raw paths to locations; `status` is answered to everything if it is not 200; `stall` holds up
+    artefacts after 100,000 bytes; `etag` makes the index answer conditional requests; `breaks` cuts every connection,
+    `breaks_off` only in the middle of artefacts.
+    """
 
     url: str = ""
     project: dict[str, Any] = field(default_factory=dict)
     content: bytes = CONTENT
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    redirect: bool = False
+    redirects: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+    etag: str | None = None
+    last_modified: str | None = None
+    breaks: bool = False
+    breaks_off: bool = False
     stall: asyncio.Event | None = None
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    length_is_told: bool = True
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for _, path, _ in self.seen]
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.raw_path, dict(request.headers)))
-        if self.redirect:
-            return web.Response(status=302, headers={"Location": f"{self.url}/elsewhere"})
-        if request.raw_path == "/simple/demo/":
-            return web.Response(body=json.dumps(self.project).encode())
-        if request.raw_path == f"/{STORED}.metadata":
-            return web.Response(body=METADATA)
-        if request.raw_path != f"/{STORED}":
-            return web.Response(status=404)
+        if self.breaks:
+            return self._cut(request)
+        location = self.redirects.get(request.raw_path)
+        if location is not None or self.status != 200:
+            headers = {} if location is None else {"Location": location}
+            return web.Response(status=self.status if location is None else 302, headers=headers)
+        match request.raw_path.removeprefix(f"/{STORED}"):
+            case "/simple/demo/":
+                return self._index(request)
+            case ".metadata":
+                return web.Response(body=METADATA)
+            case "" | "/elsewhere":
+                return await self._file(request)
+        return web.Response(status=404)
+
+    def _cut(self, request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    def _index(self, request: web.BaseRequest) -> web.Response:
+        if self.etag is not None and request.headers.get("If-None-Match") == self.etag:
+            return web.Response(status=304)
+        headers = {} if self.etag is None else {"ETag": self.etag}
+        if self.last_modified is not None:
+            headers["Last-Modified"] = self.last_modified
+        return web.Response(body=json.dumps(self.project).encode(), headers=headers)
+
+    async def _file(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
-        response.content_length = len(self.content)
+        if self.length_is_told:
+            response.content_length = len(self.content)
         await response.prepare(request)
         if request.method == "HEAD":
             return response
         await response.write(self.content[:100_000])
         if self.stall is not None:
+            self.stalled.set()
             await self.stall.wait()
+        if self.breaks_off:
+            return self._cut(request)
         await response.write(self.content[100_000:])
         return response
 
@@ -97,6 +139,7 @@ class OpenDoors:
     records: asyncio.Queue[EgressRecord]
     socket_path: str
     registries: Path
+    cache: Path
 
     async def raw(self, data: bytes) -> bytes:
         """Everything that the door says to these bytes until it closes."""
@@ -130,10 +173,11 @@ def listening_socket(path: str) -> socket.socket:
     return listener
 
 
-def registries_text(url: str) -> str:
+def registries_text(url: str, redirects: Sequence[str] = ()) -> str:
     """A registries file whose every host is `url`."""
     roles = {"pypi": ("index", "files"), "npm": ("registry",), "go": ("proxy", "sumdb"), "maven": ("central",)}
-    return "".join(
-        f"[{name}]\n{''.join(f'{role} = {json.dumps(url)}{chr(10)}' for role in names)}redirects = []\n"
-        for name, names in roles.items()
-    )
+    tables = []
+    for name, names in roles.items():
+        tables += [f"[{name}]", *(f"{role} = {json.dumps(url)}" for role in names)]
+        tables += [f"redirects = {json.dumps(list(redirects))}", ""]
+    return "\n".join(tables)

@@ -64,15 +64,6 @@ async def test_foreign_links_are_dropped_and_recorded(opened: OpenDoors, pypi: F
     assert (record.verdict, record.rule) == ("refused", "1 files left out: link to another host")
 
 
-async def test_redirects_are_not_followed(opened: OpenDoors, pypi: FakePypi) -> None:
-    pypi.redirect = True
-    for path in ("/pypi/simple/demo/", FILE):
-        assert (await opened.ask(path)).status == 502
-        record = await opened.record()
-        assert (record.verdict, record.rule) == ("refused", "redirect")
-    assert all("elsewhere" not in path for _, path, _ in pypi.seen)
-
-
 @pytest.mark.parametrize(
     ("request_text", "status", "rule"),
     [

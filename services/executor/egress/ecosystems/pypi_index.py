@@ -27,9 +27,10 @@ class InvalidIndex(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexFile:
-    """One artefact of a project; `path` is the door's, None means that the registry did not say."""
+    """One artefact of a project; `path` is the mirror's, None means that the registry did not say."""
 
     filename: str
+    stored_path: str
     path: str
     sha256: str
     metadata_sha256: str | None
@@ -49,7 +50,7 @@ class DroppedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectIndex:
-    """A project's page; every file leads back to this door."""
+    """A project's page; every file leads back to the mirror."""
 
     name: str
     versions: tuple[str, ...]
@@ -103,6 +104,7 @@ def _read_file(entry: Any, files_origin: str) -> IndexFile | DroppedFile:
     yanked = entry.get("yanked", False)
     return IndexFile(
         filename=filename,
+        stored_path=stored_path,
         path=file_path(stored_path=stored_path, sha256=sha256, metadata_sha256=metadata_sha256),
         sha256=sha256,
         metadata_sha256=metadata_sha256,
