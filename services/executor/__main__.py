@@ -45,7 +45,7 @@ async def main(config: ExecutorConfig) -> None:
         except (EngineError, ImageMissingError) as error:
             raise StartError(str(error)) from error
         # The doors log each decision themselves; here it is news only to who looks for it.
-        doors = Doors(DoorsConfig(uid=config.doors_uid, gid=config.doors_uid), on_egress=_note_egress)
+        doors = Doors(_doors_config(config), on_egress=_note_egress)
         try:
             await doors.start()
         except DoorsUnavailable as error:
@@ -71,6 +71,15 @@ def _settings(config: ExecutorConfig) -> Settings:
         run_directory=config.run_directory,
         max_sandboxes=config.max_sandboxes,
         idle_stop_s=config.idle_stop_s,
+    )
+
+
+def _doors_config(config: ExecutorConfig) -> DoorsConfig:
+    return DoorsConfig(
+        uid=config.doors_uid,
+        gid=config.doors_uid,
+        connect_hosts=config.connect_hosts,
+        connect_registries=config.connect_registries,
     )
 
 

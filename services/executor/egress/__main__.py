@@ -15,6 +15,7 @@ import sys
 import structlog
 
 from services.executor.egress.config import DoorsConfig
+from services.executor.egress.connect_hosts import InvalidConnectHosts, connect_hosts
 from services.executor.egress.control import InvalidMessage
 from services.executor.egress.privileges import drop_privileges
 from services.executor.egress.registries import InvalidRegistries, load_registries
@@ -34,10 +35,13 @@ def main() -> int:
     try:
         # Both are files of the machine's owner, who may keep them from the user that the doors become.
         registries = load_registries(config.registries)
+        hosts = connect_hosts(config.connect_hosts, registries=registries, registries_open=config.connect_registries)
         context = tls_context()
         drop_privileges(uid=config.uid, gid=config.gid)
-        asyncio.run(serve(control=control, peer_uid=peer_uid, registries=registries, context=context))
-    except (InvalidRegistries, InvalidMessage, OSError) as error:
+        asyncio.run(
+            serve(control=control, peer_uid=peer_uid, registries=registries, connect_hosts=hosts, context=context)
+        )
+    except (InvalidRegistries, InvalidConnectHosts, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
         return 1
     return 0

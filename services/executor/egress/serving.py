@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from services.executor.egress.connect_hosts import ConnectHosts
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
+from services.executor.egress.dialling import SystemDialler
 from services.executor.egress.listening import SandboxDoor
 from services.executor.egress.policy import CLOSED, EgressPolicy, InvalidPolicy
 from services.executor.egress.pypi_door import PypiDoor
@@ -25,7 +27,14 @@ _SANDBOX_ID = re.compile(r"sb_[a-z2-7]{26}")
 _DRAIN_SECONDS = 5.0
 
 
-async def serve(*, control: socket.socket, peer_uid: int, registries: Registries, context: ssl.SSLContext) -> None:
+async def serve(
+    *,
+    control: socket.socket,
+    peer_uid: int,
+    registries: Registries,
+    connect_hosts: ConnectHosts,
+    context: ssl.SSLContext,
+) -> None:
     """Serve until the executor closes the control channel, then drain.
 
     Raises:
@@ -36,7 +45,7 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
     pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports)
-    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports)
+    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, connect_hosts=connect_hosts, reports=reports)
     try:
         await keeper.run()
     finally:
@@ -50,10 +59,20 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
 class DoorKeeper:
     """The doors of all sandboxes."""
 
-    def __init__(self, *, channel: ControlChannel, peer_uid: int, pypi: PypiDoor, reports: Reports) -> None:
+    def __init__(
+        self,
+        *,
+        channel: ControlChannel,
+        peer_uid: int,
+        pypi: PypiDoor,
+        connect_hosts: ConnectHosts,
+        reports: Reports,
+    ) -> None:
         self._channel = channel
         self._peer_uid = peer_uid
         self._pypi = pypi
+        self._connect_hosts = connect_hosts
+        self._dialler = SystemDialler()
         self._reports = reports
         self._doors: dict[str, SandboxDoor] = {}
 
@@ -69,6 +88,7 @@ class DoorKeeper:
     async def drain(self) -> None:
         """Let what is under way end, for 5 s."""
         await asyncio.gather(*(door.drain(_DRAIN_SECONDS) for door in self._doors.values()))
+        self._dialler.close()
 
     async def _obey(self, message: Message) -> dict[str, object]:
         sandbox = message.fields.get("sandbox")
@@ -101,7 +121,14 @@ class DoorKeeper:
             raise InvalidMessage(problem="the descriptor is no listening unix socket")
         door = self._doors.get(sandbox)
         if door is None:
-            door = SandboxDoor(sandbox=sandbox, peer_uid=self._peer_uid, answer=self._answer, reports=self._reports)
+            door = SandboxDoor(
+                sandbox=sandbox,
+                peer_uid=self._peer_uid,
+                answer=self._answer,
+                connect_hosts=self._connect_hosts,
+                dialler=self._dialler,
+                reports=self._reports,
+            )
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
         door.set_install(is_open=message.fields.get("install") is True)
