@@ -6,8 +6,8 @@ from services.executor.egress.policy import is_host_name
 MAX_HELLO_BYTES = 16 * 1024
 MAX_STREAM_BYTES = 32 * 1024
 
-_HANDSHAKE = 22
-_MAJOR_VERSION = 3
+# A handshake record, and the major version that every TLS has had.
+_RECORD_START = b"\x16\x03"
 _RECORD_HEADER_BYTES = 5
 _MAX_RECORD_BYTES = 16 * 1024
 _CLIENT_HELLO = 1
@@ -59,8 +59,8 @@ class ClientHelloReader:
         return None
 
     def _take_record(self) -> bool:
-        header = self.stream[self._next_record : self._next_record + _RECORD_HEADER_BYTES]
-        if header[:1] not in {b"", bytes([_HANDSHAKE])} or header[1:2] not in {b"", bytes([_MAJOR_VERSION])}:
+        header = bytes(self.stream[self._next_record : self._next_record + _RECORD_HEADER_BYTES])
+        if not _RECORD_START.startswith(header[: len(_RECORD_START)]):
             raise InvalidHello(problem="no TLS", is_tls=bool(self._message))
         if len(header) < _RECORD_HEADER_BYTES:
             return False
