@@ -257,6 +257,10 @@ class SandboxDoor:
                 slots=self._tunnel_slots,
                 dialler=self._dialler,
             )
+        except asyncio.CancelledError:
+            if visit.verdict != "refused":
+                visit.rule = "connect: cut"
+            raise
         except Exception:
             visit.conclude("failed", "internal error", visit.status)
             raise

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -16,11 +17,6 @@ from services.executor.egress.verdicts import Refused, TurnedAway, UpstreamFaile
 _log = structlog.get_logger()
 
 MAX_ADDRESSES = 4
-_HEAD_SECONDS = 10.0
-_HELLO_SECONDS = 10.0
-_LOOK_UP_SECONDS = 15.0
-_DIAL_SECONDS = 10.0
-_IDLE_SECONDS = 120.0
 _LAST_WORDS_SECONDS = 5.0
 _PIECE_BYTES = 64 * 1024
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -28,6 +24,20 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 
 Decide = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a tunnel waits for each thing, in seconds; `idle` is for the next byte of either side."""
+
+    request: float = 10
+    hello: float = 10
+    look_up: float = 15
+    dial: float = 10
+    idle: float = 120
+
+
+_PATIENCE = Patience()
 
 
 class Dialler(Protocol):
@@ -51,7 +61,7 @@ async def serve_tunnel(
     decide: Decide,
     slots: asyncio.Semaphore,
     dialler: Dialler,
-    idle_seconds: float = _IDLE_SECONDS,
+    patience: Patience = _PATIENCE,
 ) -> None:
     """Serve a non-blocking connection from its first byte to its end, and settle `visit`; the caller closes it.
 
@@ -59,7 +69,7 @@ async def serve_tunnel(
     or is refused. A refused client hears why; what it sent behind its request is dropped. Cancelling cuts the tunnel.
     """
     try:
-        head, surplus = await _read_head(client)
+        head, surplus = await _read_head(client, patience.request)
         _allow(head, visit, decide, slots)
     except _ClientClosed:
         return
@@ -67,7 +77,7 @@ async def serve_tunnel(
         await _turn_away(client, visit, reason)
         return
     async with slots:
-        await _serve_allowed(client, surplus, visit, dialler, idle_seconds)
+        await _serve_allowed(client, surplus, visit, dialler, patience)
 
 
 def _allow(head: bytes, visit: Visit, decide: Decide, slots: asyncio.Semaphore) -> None:
@@ -81,13 +91,13 @@ def _allow(head: bytes, visit: Visit, decide: Decide, slots: asyncio.Semaphore) 
 
 
 async def _serve_allowed(
-    client: socket.socket, surplus: bytes, visit: Visit, dialler: Dialler, idle_seconds: float
+    client: socket.socket, surplus: bytes, visit: Visit, dialler: Dialler, patience: Patience
 ) -> None:
     visit.status = 200
     try:
         await _establish(client)
-        hello = await _read_hello(client, surplus, visit.host)
-        upstream = await _reach(visit.host, dialler)
+        hello = await _read_hello(client, surplus, visit.host, patience.hello)
+        upstream = await _reach(visit.host, dialler, patience)
     except _ClientClosed:
         return
     except TurnedAway as reason:
@@ -97,7 +107,7 @@ async def _serve_allowed(
             visit.bytes = len(_ACCESS_DENIED)
         return
     with upstream:
-        await _carry(client, upstream, hello, visit, idle_seconds)
+        await _carry(client, upstream, hello, visit, patience.idle)
 
 
 async def _establish(client: socket.socket) -> None:
@@ -107,11 +117,11 @@ async def _establish(client: socket.socket) -> None:
         raise _ClientClosed from None
 
 
-async def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
+async def _read_head(client: socket.socket, seconds: float) -> tuple[bytes, bytes]:
     loop = asyncio.get_running_loop()
     data = b""
     try:
-        async with asyncio.timeout(_HEAD_SECONDS):
+        async with asyncio.timeout(seconds):
             while END_OF_HEAD not in data and len(data) < MAX_HEAD_BYTES:
                 piece = await loop.sock_recv(client, MAX_HEAD_BYTES - len(data))
                 if not piece:
@@ -119,7 +129,7 @@ async def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
                 data += piece
     except TimeoutError:
         raise Refused(
-            status=408, rule="connect: slow request", advice="the request did not come within 10 s."
+            status=408, rule="connect: slow request", advice=f"the request did not come within {seconds:g} s."
         ) from None
     except ConnectionError:
         raise _ClientClosed from None
@@ -131,12 +141,12 @@ class _WithoutAlert(Refused):
     """A refusal of a client that does not speak TLS, and would not understand an alert."""
 
 
-async def _read_hello(client: socket.socket, surplus: bytes, host: str) -> bytes:
+async def _read_hello(client: socket.socket, surplus: bytes, host: str, seconds: float) -> bytes:
     """Everything that the client sent up to the end of its ClientHello and a little more, to be passed on as it is."""
     loop = asyncio.get_running_loop()
     reader = ClientHelloReader()
     try:
-        async with asyncio.timeout(_HELLO_SECONDS):
+        async with asyncio.timeout(seconds):
             name = reader.feed(surplus)
             while name is None:
                 piece = await loop.sock_recv(client, _PIECE_BYTES)
@@ -146,7 +156,9 @@ async def _read_hello(client: socket.socket, surplus: bytes, host: str) -> bytes
     except InvalidHello as error:
         raise _refused_hello(error) from error
     except TimeoutError:
-        raise _WithoutAlert(status=200, rule="connect: slow hello", advice="TLS did not begin within 10 s.") from None
+        raise _WithoutAlert(
+            status=200, rule="connect: slow hello", advice=f"TLS did not begin within {seconds:g} s."
+        ) from None
     except ConnectionError:
         raise _ClientClosed from None
     if name != host:
@@ -160,13 +172,13 @@ def _refused_hello(error: InvalidHello) -> Refused:
     return Refused(status=200, rule=f"connect: sni: {error}", advice="TLS must name the tunnel's host in the clear.")
 
 
-async def _reach(host: str, dialler: Dialler) -> socket.socket:
+async def _reach(host: str, dialler: Dialler, patience: Patience) -> socket.socket:
     """Look the name up once, judge every address that it has, and dial these addresses."""
     try:
-        async with asyncio.timeout(_LOOK_UP_SECONDS):
+        async with asyncio.timeout(patience.look_up):
             found = await dialler.resolve(host)
         addresses = check_addresses(found)
-        return await _dial_first(addresses[:MAX_ADDRESSES], dialler)
+        return await _dial_first(addresses[:MAX_ADDRESSES], dialler, patience.dial)
     except ForbiddenAddress as error:
         _log.warning("forbidden address", host=host, address=error.address, meaning=error.meaning)
         raise Refused(
@@ -176,28 +188,25 @@ async def _reach(host: str, dialler: Dialler) -> socket.socket:
         raise UpstreamFailed(status=200, rule="connect: unreachable", advice="the host cannot be reached.") from error
 
 
-async def _dial_first(addresses: Sequence[Address], dialler: Dialler) -> socket.socket:
+async def _dial_first(addresses: Sequence[Address], dialler: Dialler, seconds: float) -> socket.socket:
     failure: OSError = OSError("the name has no address")
     for address in addresses:
         try:
-            async with asyncio.timeout(_DIAL_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await dialler.dial(address)
         except OSError as error:
             failure = error
     raise failure
 
 
-async def _carry(
-    client: socket.socket, upstream: socket.socket, hello: bytes, visit: Visit, idle_seconds: float
-) -> None:
+async def _carry(client: socket.socket, upstream: socket.socket, hello: bytes, visit: Visit, seconds: float) -> None:
     loop = asyncio.get_running_loop()
-    # What the record says if this is cancelled.
-    visit.conclude("allowed", "connect: cut", 200)
+    visit.conclude("allowed", "connect", 200)
     try:
-        async with asyncio.timeout(idle_seconds) as idle:
+        async with asyncio.timeout(seconds) as idle:
 
             def moved() -> None:
-                idle.reschedule(loop.time() + idle_seconds)
+                idle.reschedule(loop.time() + seconds)
 
             def moved_to_client(size: int) -> None:
                 visit.bytes += size
