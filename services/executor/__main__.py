@@ -53,6 +53,7 @@ async def main(config: ExecutorConfig) -> None:
             raise StartError(str(error)) from error
         stack.push_async_callback(doors.stop)
         trust = TrustStore(host_bundle(os.environ), config.run_directory / "trust")
+        await asyncio.to_thread(trust.refresh)
         sandboxes = Sandboxes(_settings(config), runtime, doors, trust)
         stack.push_async_callback(sandboxes.close)
         await sandboxes.adopt()

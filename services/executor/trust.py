@@ -46,14 +46,19 @@ class TrustStore:
         self._made_from: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
 
-    def give(self, sandbox: Path) -> None:
-        """Put the files into a sandbox's socket directory, in place of earlier ones; nothing if there is no bundle.
+    def refresh(self) -> None:
+        """Make both forms, which takes a tenth of a second, unless the bundle is still the same.
 
-        A bundle that cannot be read any more is logged, and what was made of it before is given.
+        A bundle that cannot be read is logged, and what was made before stays.
         """
         with self._lock:
             if self._bundle is not None:
-                self._refresh(self._bundle)
+                self._make(self._bundle)
+
+    def give(self, sandbox: Path) -> None:
+        """Refresh, and put both into a sandbox's socket directory; nothing if there never was a bundle."""
+        self.refresh()
+        with self._lock:
             if self._made_from is None:
                 return
             target = sandbox / NAME
@@ -63,7 +68,7 @@ class TrustStore:
             for name in (PEM, JAVA):
                 _link(self._directory / name, target / name)
 
-    def _refresh(self, bundle: Path) -> None:
+    def _make(self, bundle: Path) -> None:
         try:
             state = bundle.stat()
             stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
