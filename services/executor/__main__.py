@@ -21,6 +21,7 @@ from services.executor.profile import load_profile
 from services.executor.runtime.docker import DockerRuntime
 from services.executor.sandboxes import Sandboxes, Settings
 from services.executor.servicer import ExecutorServicer
+from services.executor.trust import TrustStore, host_bundle
 from services.rpc import log
 from services.rpc.config import StartError, run_service
 from services.rpc.server import ServerConfig, build_server, serve
@@ -51,7 +52,9 @@ async def main(config: ExecutorConfig) -> None:
         except DoorsUnavailable as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(doors.stop)
-        sandboxes = Sandboxes(_settings(config), runtime, doors)
+        trust = TrustStore(host_bundle(os.environ), config.run_directory / "trust")
+        await asyncio.to_thread(trust.refresh)
+        sandboxes = Sandboxes(_settings(config), runtime, doors, trust)
         stack.push_async_callback(sandboxes.close)
         await sandboxes.adopt()
         idle = asyncio.create_task(sandboxes.stop_idle_forever())
@@ -86,6 +89,8 @@ def _doors_config(config: ExecutorConfig) -> DoorsConfig:
         gid=config.doors_uid,
         cache_directory=cache,
         cache_bytes=config.mirror_cache_bytes,
+        connect_hosts=config.connect_hosts,
+        connect_registries=config.connect_registries,
     )
 
 

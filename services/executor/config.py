@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.executor.egress.policy import is_host_name
 from services.executor.ids import ALPHABET
 from services.executor.profile import Limits, load_profile
 from services.rpc.config import ConfigError, Environment
@@ -31,6 +32,8 @@ class ExecutorConfig:
     idle_stop_s: float
     doors_uid: int
     mirror_cache_bytes: int
+    connect_hosts: tuple[str, ...]
+    connect_registries: bool
     log_level: str
 
 
@@ -64,8 +67,19 @@ def read_config(environment: Environment) -> ExecutorConfig:
         idle_stop_s=environment.seconds("QILA_IDLE_STOP", 600, minimum=1, maximum=86_400 * 7),
         doors_uid=environment.integer("QILA_DOORS_UID", 65_531, minimum=1, maximum=2_000_000_000),
         mirror_cache_bytes=environment.size("QILA_MIRROR_CACHE_SIZE", 10 << 30, minimum=0, maximum=1 << 50),
+        connect_hosts=_connect_hosts(environment),
+        connect_registries=environment.flag("QILA_CONNECT_REGISTRIES", default=False),
         log_level=environment.log_level(),
     )
+
+
+def _connect_hosts(environment: Environment) -> tuple[str, ...]:
+    value = environment.text("QILA_CONNECT_HOSTS")
+    hosts = tuple(host.strip() for host in value.split(",")) if value else ()
+    if not all(is_host_name(host) for host in hosts):
+        rule = "must be exact lower-case host names with commas between, such as plugins.example.org,data.example.org"
+        raise ConfigError(variable="QILA_CONNECT_HOSTS", value=value, rule=rule)
+    return hosts
 
 
 def instance_of(config: ExecutorConfig) -> str:

@@ -31,6 +31,7 @@ from services.executor.ids import is_sandbox_id, mint_sandbox_id
 from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
 from services.executor.runtime.port import Runtime, SandboxSpec
+from services.executor.trust import TrustStore
 
 CONNECT_TIMEOUT_S = 20
 # sandboxd dials again after half a second at most; who is silent for longer is stuck.
@@ -93,10 +94,11 @@ class Sandbox:
 class Sandboxes:
     """All sandboxes of this installation."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, doors: DoorControl) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, doors: DoorControl, trust: TrustStore) -> None:
         self._settings = settings
         self._runtime = runtime
         self._doors = doors
+        self._trust = trust
         self._sandboxes: dict[str, Sandbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating = 0
@@ -238,7 +240,9 @@ class Sandboxes:
 
     async def _open_sockets(self, sandbox: Sandbox) -> None:
         directory = sandbox.socket_directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(parents=True, exist_ok=True)
+        # Programs pass through it to the trusted authorities; the sockets' own modes keep them from these.
+        directory.chmod(0o711)
         await sandbox.agent.listen(bind_listener(directory / "control.sock"))
         listener = bind_listener(directory / "doors.sock")
         try:
@@ -251,6 +255,7 @@ class Sandboxes:
         # After a reboot /run is empty; an engine would make the missing directory with modes of its own.
         if not (sandbox.socket_directory / "control.sock").exists():
             await self._open_sockets(sandbox)
+        await asyncio.to_thread(self._trust.give, sandbox.socket_directory)
         await self._create_container(sandbox)
         await self._runtime.start(sandbox.record.id)
         sandbox.running = True

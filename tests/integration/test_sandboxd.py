@@ -251,16 +251,17 @@ def test_kill_user_kills_the_installer_alone(sandbox: Sandbox) -> None:
     assert sandbox.finish(program)[0]["end"] == {"kind": "cancelled"}
 
 
-def test_the_relay_names_the_user_and_carries_both_ways(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(("door", "port"), [("mirror", 7480), ("connect", 7481)])
+def test_the_relay_names_door_and_user_and_carries_both_ways(sandbox: Sandbox, door: str, port: int) -> None:
     script = (
-        "import socket, sys; s = socket.create_connection(('127.0.0.1', 7480)); s.sendall(b'q' * 5_000_000); "
+        f"import socket, sys; s = socket.create_connection(('127.0.0.1', {port})); s.sendall(b'q' * 5_000_000); "
         "s.shutdown(1); print(sum(iter(lambda: len(s.recv(1 << 18)), 0)))"
     )
     for user, uid in (("program", 1000), ("install", 1001)):
         thread, heard = sandbox.serve_doors(b"a" * 7_000_000)
         assert sandbox.run("python3", "-c", script, user=user)[1] == b"7000000\n"
         thread.join(10)
-        assert b"".join(heard) == f"QILA1 mirror {uid}\n".encode() + b"q" * 5_000_000
+        assert b"".join(heard) == f"QILA1 {door} {uid}\n".encode() + b"q" * 5_000_000
 
 
 def test_sigterm_ends_the_container_at_once(sandbox: Sandbox) -> None:

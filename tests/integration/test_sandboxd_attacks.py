@@ -65,14 +65,15 @@ print(bad)
 """
 _PORT = """
 import socket
-for address in ('127.0.0.1', '0.0.0.0', '127.0.0.2'):
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        s.bind((address, 7480)); s.listen(); print(address)
-    except OSError:
-        pass
+for port in (7480, 7481):
+    for address in ('127.0.0.1', '0.0.0.0', '127.0.0.2'):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            s.bind((address, port)); s.listen(); print(address, port)
+        except OSError:
+            pass
 """
 
 
@@ -93,10 +94,10 @@ def test_what_runs_as_root_cannot_be_touched(sandbox: Sandbox, script: str, expe
     assert (header["end"], out, err) == ({"kind": "exited", "code": 0}, expected, b"")
 
 
-def test_the_mirrors_port_cannot_be_taken(sandbox: Sandbox) -> None:
+def test_the_ports_of_the_doors_cannot_be_taken(sandbox: Sandbox) -> None:
     _, out, _ = sandbox.run("python3", "-c", _PORT)
     # Another loopback address is free to take, and nobody is pointed at it.
-    assert out == b"127.0.0.2\n"
+    assert out == b"127.0.0.2 7480\n127.0.0.2 7481\n"
 
 
 def test_at_the_limit_of_processes_a_cancel_still_works(sandbox: Sandbox) -> None:

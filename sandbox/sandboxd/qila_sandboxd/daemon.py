@@ -36,7 +36,7 @@ class Daemon:
         self._resumed = False
         self._pause = _FIRST_PAUSE_SECONDS
         self._relay = 0
-        self._listener = relay.listen()
+        self._listeners = relay.listen()
         self._watch_signals()
         self._processes = Processes(self._loop, self._send, self._has_room)
         self._calls = Calls(self._loop, self._send, self._balance, self._reap)
@@ -76,7 +76,8 @@ class Daemon:
 
     def _start_relay(self) -> None:
         try:
-            self._relay = forking.fork(lambda: relay.run(self._listener), {self._listener.fileno()})
+            kept = {listener.fileno() for listener in self._listeners.values()}
+            self._relay = forking.fork(lambda: relay.run(self._listeners), kept)
         except OSError:
             # At the limit of processes; until then nothing gets out.
             self._loop.later(_RELAY_PAUSE_SECONDS, self._start_relay)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .linux import INSTALL_USER
+
+# The authorities that the host trusts, where the executor gives them. OpenSSL, Go and Java find them through links.
+TRUST = Path("/run/qila/trust/ca.pem")
 
 _COMMON = {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - the sandbox's own tmpfs
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -25,6 +30,14 @@ _INSTALL = _COMMON | {
 }
 
 
-def environment(user: int, requested: dict[str, str]) -> dict[str, str]:
+def environment(user: int, requested: dict[str, str], trust: Path = TRUST) -> dict[str, str]:
     """Return the base of `user` with the request's variables on top."""
-    return (_INSTALL if user == INSTALL_USER else _PROGRAM) | requested
+    base = _INSTALL if user == INSTALL_USER else _PROGRAM
+    return base | _trusting(trust) | requested
+
+
+def _trusting(trust: Path) -> dict[str, str]:
+    """For what brings its own authorities and looks nowhere else; a name of a missing file would break it."""
+    if not trust.is_file():
+        return {}
+    return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(trust))

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import linux
 from .loop import READ, WRITE, Loop
 
-ADDRESS = ("127.0.0.1", 7480)
+ADDRESS = "127.0.0.1"
+PORTS = {"mirror": 7480, "connect": 7481}
 DOORS = "/run/qila/doors.sock"
 MAXIMUM_CONNECTIONS = 256
 UNKNOWN_USER = 65534
 _RECEIVE_BYTES = 1 << 18
-_REMOTE_PORT = f":{ADDRESS[1]:04X}"
 
 
-def listen() -> socket.socket:
-    """Bind the relay's port. The first process keeps it, so that no program can take it while a relay is restarted."""
+def listen() -> dict[str, socket.socket]:
+    """Bind the port of each door. The first process keeps them, so that no program takes one while a relay restarts."""
+    return {door: _listen(port) for door, port in PORTS.items()}
+
+
+def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(ADDRESS)
+    listener.bind((ADDRESS, port))
     listener.listen(MAXIMUM_CONNECTIONS)
     listener.setblocking(False)
     return listener
 
 
-def owner(address: tuple[str, int], tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int:
-    """The user whose socket is connected to us from `address`; UNKNOWN_USER if that cannot be told."""
+def owner(address: tuple[str, int], port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int:
+    """The user whose socket is connected from `address` to our `port`; UNKNOWN_USER if that cannot be told."""
+    remote = f":{port:04X}"
     local = f"{socket.inet_aton(address[0])[::-1].hex().upper()}:{address[1]:04X}"
     for table in tables:
         try:
@@ -38,7 +44,7 @@ def owner(address: tuple[str, int], tables: tuple[str, ...] = ("/proc/net/tcp", 
         for line in lines:
             fields = line.split()
             # A socket that its owner has closed is shown as root's, with inode 0.
-            if fields[1].endswith(local) and fields[2].endswith(_REMOTE_PORT) and fields[9] != "0":
+            if fields[1].endswith(local) and fields[2].endswith(remote) and fields[9] != "0":
                 return int(fields[7])
     return UNKNOWN_USER
 
@@ -116,11 +122,11 @@ class _Link:
 
 
 class Relay:
-    """Accepts connections and carries each to the doors."""
+    """Accepts connections at each door's listener and carries them to the doors' one socket."""
 
-    def __init__(self, listener: socket.socket, doors: str = DOORS) -> None:
+    def __init__(self, listeners: Mapping[str, socket.socket], doors: str = DOORS) -> None:
         self.loop = Loop()
-        self._listener = listener
+        self._listeners = {door: (listener, self._acceptor(door, listener)) for door, listener in listeners.items()}
         self._doors = doors
         self._open = 0
         self._watch()
@@ -136,14 +142,18 @@ class Relay:
         self._watch()
 
     def _watch(self) -> None:
-        if self._open < MAXIMUM_CONNECTIONS:
-            self.loop.watch(self._listener.fileno(), READ, self._accept)
-        else:
-            self.loop.unwatch(self._listener.fileno())
+        for listener, accept in self._listeners.values():
+            if self._open < MAXIMUM_CONNECTIONS:
+                self.loop.watch(listener.fileno(), READ, accept)
+            else:
+                self.loop.unwatch(listener.fileno())
 
-    def _accept(self, _events: int) -> None:
+    def _acceptor(self, door: str, listener: socket.socket) -> Callable[[int], None]:
+        return lambda _events: self._accept(door, listener)
+
+    def _accept(self, name: str, listener: socket.socket) -> None:
         try:
-            client, address = self._listener.accept()
+            client, address = listener.accept()
         except OSError:
             # It went before we came.
             return
@@ -159,11 +169,11 @@ class Relay:
             door.close()
             return
         self._open += 1
-        _Link(self, client, door, f"QILA1 mirror {owner(address)}\n".encode())
+        _Link(self, client, door, f"QILA1 {name} {owner(address, PORTS[name])}\n".encode())
         self._watch()
 
 
-def run(listener: socket.socket) -> None:
+def run(listeners: Mapping[str, socket.socket]) -> None:
     """What the relay's process does."""
     linux.drop_capabilities()
-    Relay(listener).run()
+    Relay(listeners).run()

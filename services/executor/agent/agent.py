@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -254,8 +255,9 @@ def bind_listener(path: Path) -> socket.socket:
     """A listening unix socket of mode 0600; one that a dead executor left is replaced."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The new file takes over the socket's own mode: at no moment may programs, which can see its directory, connect.
+    os.fchmod(listener.fileno(), 0o600)
     listener.bind(str(path))
-    path.chmod(0o600)
     listener.listen(128)
     listener.setblocking(False)
     return listener

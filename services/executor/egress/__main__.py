@@ -17,6 +17,7 @@ import structlog
 
 from services.executor.egress.cache.disk import open_cache
 from services.executor.egress.config import DoorsConfig
+from services.executor.egress.connect_hosts import InvalidConnectHosts, connect_hosts
 from services.executor.egress.control import InvalidMessage
 from services.executor.egress.privileges import drop_privileges
 from services.executor.egress.registries import InvalidRegistries, load_registries
@@ -39,6 +40,7 @@ def main() -> int:
     try:
         # These lie where the machine's owner may keep them from the user that the doors become.
         registries = load_registries(config.registries)
+        hosts = connect_hosts(config.connect_hosts, registries=registries, registries_open=config.connect_registries)
         context = tls_context()
         cache_root = _open_directory(config.cache_directory)
         drop_privileges(uid=config.uid, gid=config.gid)
@@ -46,10 +48,16 @@ def main() -> int:
         cache = open_cache(cache_root, limit=config.cache_bytes, workers=workers)
         asyncio.run(
             serve(
-                control=control, peer_uid=peer_uid, registries=registries, context=context, cache=cache, workers=workers
+                control=control,
+                peer_uid=peer_uid,
+                registries=registries,
+                connect_hosts=hosts,
+                context=context,
+                cache=cache,
+                workers=workers,
             )
         )
-    except (InvalidRegistries, InvalidMessage, OSError) as error:
+    except (InvalidRegistries, InvalidConnectHosts, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
         return 1
     return 0

@@ -10,9 +10,16 @@ from services.executor.egress.registries import DEFAULT_FILE
 
 @dataclass(frozen=True, kw_only=True)
 class DoorsConfig:
-    """Who the doors become, which registries they lead to, and where the mirror keeps what it fetched.
+    """Who the doors become, where they lead to, and where the mirror keeps what it fetched.
 
-    `cache_directory` must exist and belong to `uid`; None: nothing is kept. `cache_bytes` is the most that is kept.
+    Attributes:
+        uid: the user that the process becomes.
+        gid: its group.
+        registries: the file that names the registries.
+        cache_directory: it must exist and belong to `uid`; None: nothing is kept.
+        cache_bytes: the most that is kept.
+        connect_hosts: exact hosts that a sandbox's policy may open to CONNECT.
+        connect_registries: whether CONNECT may lead to the registries themselves, past the mirror.
     """
 
     uid: int
@@ -20,6 +27,8 @@ class DoorsConfig:
     registries: Path = DEFAULT_FILE
     cache_directory: Path | None = None
     cache_bytes: int = 0
+    connect_hosts: tuple[str, ...] = ()
+    connect_registries: bool = False
 
     def to_argument(self) -> str:
         """The one command-line argument that carries it."""
@@ -31,5 +40,9 @@ class DoorsConfig:
         """Read what `to_argument` wrote."""
         fields = json.loads(argument)
         cache = fields["cache_directory"]
-        paths = {"registries": Path(fields["registries"]), "cache_directory": None if cache is None else Path(cache)}
-        return cls(**{**fields, **paths})
+        read = {
+            "registries": Path(fields["registries"]),
+            "cache_directory": None if cache is None else Path(cache),
+            "connect_hosts": tuple(fields["connect_hosts"]),
+        }
+        return cls(**{**fields, **read})

@@ -1,28 +1,32 @@
-"""One sandbox's way in: accepts, reads who is calling, and hands the connection to HTTP."""
+"""One sandbox's way in: accepts, reads who is calling at which door, and hands the connection to that door."""
 
 import asyncio
 import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
 
+from services.executor.egress.connect_hosts import ConnectHosts, decide
 from services.executor.egress.policy import CLOSED, EgressPolicy
 from services.executor.egress.records import INSTALL_UID, Phase, printable
 from services.executor.egress.reports import Reports
+from services.executor.egress.tunnel import Dialler, serve_tunnel
 from services.executor.egress.verdicts import Refused, TurnedAway, Visit
 
 _log = structlog.get_logger()
 
-_PREAMBLE = re.compile(rb"QILA1 mirror (?P<uid>0|[1-9][0-9]{0,9})\n")
+_PREAMBLE = re.compile(rb"QILA1 (?P<door>mirror|connect) (?P<uid>0|[1-9][0-9]{0,9})\n")
 _MAX_PREAMBLE_BYTES = 64
 _PREAMBLE_SECONDS = 5.0
 _MAX_UID = 2**32 - 2
 _MAX_CONNECTIONS = 128
 # Fewer than the doors' own connections to the registries, so that one sandbox cannot take them all.
 _MAX_REQUESTS_AT_ONCE = 24
+_MAX_TUNNELS_AT_ONCE = 32
 # Also how long the head of a request may take.
 _IDLE_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.2
@@ -35,8 +39,16 @@ class InvalidPreamble(Exception):
     """A connection did not begin with the one line that sandboxd writes."""
 
 
-async def read_preamble(connection: socket.socket) -> int:
-    """Read exactly the preamble line from a non-blocking socket and give the uid in it.
+@dataclass(frozen=True, kw_only=True)
+class Preamble:
+    """Which of the two doors a connection came in by, and whose it is."""
+
+    is_connect: bool
+    uid: int
+
+
+async def read_preamble(connection: socket.socket) -> Preamble:
+    """Read exactly the preamble line from a non-blocking socket.
 
     Raises:
         InvalidPreamble: another line, over 64 bytes, or none within 5 s.
@@ -45,7 +57,7 @@ async def read_preamble(connection: socket.socket) -> int:
     line = b""
     try:
         async with asyncio.timeout(_PREAMBLE_SECONDS):
-            # Byte by byte: what follows the line belongs to HTTP.
+            # Byte by byte: what follows the line belongs to the door.
             while not line.endswith(b"\n") and len(line) < _MAX_PREAMBLE_BYTES:
                 byte = await loop.sock_recv(connection, 1)
                 if not byte:
@@ -56,7 +68,7 @@ async def read_preamble(connection: socket.socket) -> int:
     match = _PREAMBLE.fullmatch(line)
     if match is None or int(match["uid"]) > _MAX_UID:
         raise InvalidPreamble
-    return int(match["uid"])
+    return Preamble(is_connect=match["door"] == b"connect", uid=int(match["uid"]))
 
 
 class DoorProtocol(web.RequestHandler):
@@ -109,10 +121,21 @@ class DoorProtocol(web.RequestHandler):
 class SandboxDoor:
     """Everything that the doors keep of one sandbox."""
 
-    def __init__(self, *, sandbox: str, peer_uid: int, answer: Answer, reports: Reports) -> None:
+    def __init__(
+        self,
+        *,
+        sandbox: str,
+        peer_uid: int,
+        answer: Answer,
+        connect_hosts: ConnectHosts,
+        dialler: Dialler,
+        reports: Reports,
+    ) -> None:
         self._sandbox = sandbox
         self._peer_uid = peer_uid
         self._answer = answer
+        self._connect_hosts = connect_hosts
+        self._dialler = dialler
         self._reports = reports
         self._install_open = False
         self._policy = CLOSED
@@ -121,6 +144,7 @@ class SandboxDoor:
         self._connections: dict[asyncio.Task[None], int | None] = {}
         self._connection_slots = asyncio.Semaphore(_MAX_CONNECTIONS)
         self._request_slots = asyncio.Semaphore(_MAX_REQUESTS_AT_ONCE)
+        self._tunnel_slots = asyncio.Semaphore(_MAX_TUNNELS_AT_ONCE)
         self._server = web.Server(self._handle, handler_cancellation=True)
 
     async def listen(self, listener: socket.socket) -> None:
@@ -197,7 +221,7 @@ class SandboxDoor:
     async def _serve(self, connection: socket.socket) -> None:
         try:
             _check_peer(connection, self._peer_uid)
-            uid = await read_preamble(connection)
+            preamble = await read_preamble(connection)
         except InvalidPreamble:
             connection.close()
             self._report_refused(uid=65534, rule="preamble", status=0)
@@ -207,7 +231,13 @@ class SandboxDoor:
             raise
         task = asyncio.current_task()
         assert task is not None
-        self._connections[task] = uid
+        self._connections[task] = preamble.uid
+        if preamble.is_connect:
+            await self._serve_connect(connection, preamble.uid)
+        else:
+            await self._serve_mirror(connection, preamble.uid)
+
+    async def _serve_mirror(self, connection: socket.socket, uid: int) -> None:
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.connect_accepted_socket(
             lambda: DoorProtocol(self._server, uid=uid, report_malformed=self._report_malformed), connection
@@ -216,6 +246,38 @@ class SandboxDoor:
             await protocol.over
         finally:
             transport.abort()
+
+    async def _serve_connect(self, connection: socket.socket, uid: int) -> None:
+        visit = Visit(sandbox=self._sandbox, phase=self._phase(uid), uid=uid)
+        try:
+            await serve_tunnel(
+                connection,
+                visit,
+                decide=lambda host: self._decide_tunnel(visit, host),
+                slots=self._tunnel_slots,
+                dialler=self._dialler,
+            )
+        except asyncio.CancelledError:
+            if visit.verdict != "refused":
+                visit.rule = "connect: cut"
+            raise
+        except Exception:
+            visit.conclude("failed", "internal error", visit.status)
+            raise
+        finally:
+            connection.close()
+            self._reports.add(visit.record())
+
+    def _decide_tunnel(self, visit: Visit, host: str) -> None:
+        # An install may have begun or ended since the connection was made.
+        visit.phase = self._phase(visit.uid)
+        decide(
+            host,
+            policy=self._policy,
+            operator=self._connect_hosts,
+            uid=visit.uid,
+            install_open=self._install_open,
+        )
 
     def _report_malformed(self, uid: int, status: int) -> None:
         self._report_refused(uid=uid, rule="malformed request", status=status)

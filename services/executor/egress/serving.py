@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 
 from services.executor.egress.cache.port import Cache
+from services.executor.egress.connect_hosts import ConnectHosts
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
+from services.executor.egress.dialling import SystemDialler
 from services.executor.egress.downloads import Downloads
 from services.executor.egress.ecosystems.catalogue import branches
 from services.executor.egress.listening import Answer, SandboxDoor
@@ -33,6 +35,7 @@ async def serve(
     control: socket.socket,
     peer_uid: int,
     registries: Registries,
+    connect_hosts: ConnectHosts,
     context: ssl.SSLContext,
     cache: Cache,
     workers: Workers,
@@ -52,7 +55,9 @@ async def serve(
         downloads=Downloads(upstream=upstream, cache=cache, workers=workers),
         reports=reports,
     )
-    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, answer=mirror.answer, reports=reports)
+    keeper = DoorKeeper(
+        channel=channel, peer_uid=peer_uid, answer=mirror.answer, connect_hosts=connect_hosts, reports=reports
+    )
     try:
         await keeper.run()
     finally:
@@ -67,10 +72,20 @@ async def serve(
 class DoorKeeper:
     """The doors of all sandboxes."""
 
-    def __init__(self, *, channel: ControlChannel, peer_uid: int, answer: Answer, reports: Reports) -> None:
+    def __init__(
+        self,
+        *,
+        channel: ControlChannel,
+        peer_uid: int,
+        answer: Answer,
+        connect_hosts: ConnectHosts,
+        reports: Reports,
+    ) -> None:
         self._channel = channel
         self._peer_uid = peer_uid
         self._answer = answer
+        self._connect_hosts = connect_hosts
+        self._dialler = SystemDialler()
         self._reports = reports
         self._doors: dict[str, SandboxDoor] = {}
 
@@ -86,6 +101,7 @@ class DoorKeeper:
     async def drain(self) -> None:
         """Let what is under way end, for 5 s."""
         await asyncio.gather(*(door.drain(_DRAIN_SECONDS) for door in self._doors.values()))
+        self._dialler.close()
 
     async def _obey(self, message: Message) -> dict[str, object]:
         sandbox = message.fields.get("sandbox")
@@ -118,7 +134,14 @@ class DoorKeeper:
             raise InvalidMessage(problem="the descriptor is no listening unix socket")
         door = self._doors.get(sandbox)
         if door is None:
-            door = SandboxDoor(sandbox=sandbox, peer_uid=self._peer_uid, answer=self._answer, reports=self._reports)
+            door = SandboxDoor(
+                sandbox=sandbox,
+                peer_uid=self._peer_uid,
+                answer=self._answer,
+                connect_hosts=self._connect_hosts,
+                dialler=self._dialler,
+                reports=self._reports,
+            )
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
         door.set_install(is_open=message.fields.get("install") is True)

@@ -170,6 +170,8 @@ def listening_socket(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
+    # As the executor's are: a copy of a blocking socket would make the doors' own copy block as well.
+    listener.setblocking(False)
     return listener
 
 

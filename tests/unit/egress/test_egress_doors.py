@@ -100,7 +100,8 @@ async def test_an_unknown_project_says_so(opened: OpenDoors) -> None:
     "preamble",
     [b"GET / HTTP/1.1\r\n", b"QILA1 mirror\n", b"QILA1 mirror -1\n", b"QILA1 mirror 01001\n",
      b"QILA1 mirror 4294967295\n",
-     b"QILA1 mirror 1001 \n", b"qila1 mirror 1001\n", b"QILA1 connect 1001\n", b"Q" * 64 + b"\n", b"\n",
+     b"QILA1 mirror 1001 \n", b"qila1 mirror 1001\n", b"QILA1 Connect 1001\n",
+     b"QILA1 connect  1001\n", b"Q" * 64 + b"\n", b"\n",
      "QILA1 mirror \u0661\n".encode()],
 )  # fmt: skip
 async def test_bad_preambles(preamble: bytes, opened: OpenDoors, pypi: FakePypi) -> None:

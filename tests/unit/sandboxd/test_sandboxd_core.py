@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sandbox.sandboxd.qila_sandboxd import frames, relay
+from sandbox.sandboxd.qila_sandboxd.environment import environment
 from sandbox.sandboxd.qila_sandboxd.paths import CallError, checked
 from sandbox.sandboxd.qila_sandboxd.spool import Spool
 from sandbox.sandboxd.qila_sandboxd.survey import survey
@@ -132,15 +133,36 @@ _TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when r
    1: 0100007F:A1B2 0100007F:1D38 01 0:0 0:0 0 0 1001 0 78 1
    2: 0100007F:A1B3 0100007F:1D38 01 0:0 0:0 0 0 0 0 0 1
    3: 0100007F:A1B4 0100007F:0050 01 0:0 0:0 0 0 1001 0 79 1
+   4: 0100007F:A1B6 0100007F:1D39 01 0:0 0:0 0 0 1000 0 80 1
 """
 
 
-@pytest.mark.parametrize(("port", "user"), [(0xA1B2, 1001), (0xA1B3, 65534), (0xA1B4, 65534), (0xA1B5, 65534)])
-def test_owner_of_a_connection(tmp_path: Path, port: int, user: int) -> None:
+@pytest.mark.parametrize(
+    ("port", "ours", "user"),
+    [
+        (0xA1B2, 7480, 1001),
+        (0xA1B3, 7480, 65534),
+        (0xA1B4, 7480, 65534),
+        (0xA1B5, 7480, 65534),
+        (0xA1B6, 7481, 1000),
+        (0xA1B6, 7480, 65534),
+    ],
+)
+def test_owner_of_a_connection(tmp_path: Path, port: int, ours: int, user: int) -> None:
     # `tr` and `tm->when` are one column in the kernel's rows.
     table = tmp_path / "tcp"
     table.write_text(_TABLE.replace(" 0:0 0:0 0 0 ", " 0:0 0:0 0 "))
-    assert relay.owner(("127.0.0.1", port), (str(tmp_path / "none"), str(table))) == user
+    assert relay.owner(("127.0.0.1", port), ours, (str(tmp_path / "none"), str(table))) == user
+
+
+@pytest.mark.parametrize("user", [1000, 1001])
+def test_programs_are_told_of_the_hosts_authorities_only_where_there_are_any(tmp_path: Path, user: int) -> None:
+    bundle = tmp_path / "ca.pem"
+    names = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
+    assert names.isdisjoint(environment(user, {}, bundle))
+    bundle.touch()
+    assert {environment(user, {}, bundle)[name] for name in names} == {str(bundle)}
+    assert environment(user, {"SSL_CERT_FILE": "/sandbox/own.pem"}, bundle)["SSL_CERT_FILE"] == "/sandbox/own.pem"
 
 
 def test_channel_ends_quietly() -> None:
