@@ -16,6 +16,7 @@ import structlog
 
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.control import InvalidMessage
+from services.executor.egress.package_rules import NO_POLICY, InvalidPackagePolicy, load_package_policy
 from services.executor.egress.privileges import drop_privileges
 from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.egress.serving import serve
@@ -32,12 +33,22 @@ def main() -> int:
     peer_uid = os.geteuid()
     config = DoorsConfig.from_argument(arguments.config)
     try:
-        # Both are files of the machine's owner, who may keep them from the user that the doors become.
+        # These are files of the machine's owner, who may keep them from the user that the doors become.
         registries = load_registries(config.registries)
+        policy = NO_POLICY if config.package_policy is None else load_package_policy(config.package_policy)
         context = tls_context()
         drop_privileges(uid=config.uid, gid=config.gid)
-        asyncio.run(serve(control=control, peer_uid=peer_uid, registries=registries, context=context))
-    except (InvalidRegistries, InvalidMessage, OSError) as error:
+        asyncio.run(
+            serve(
+                control=control,
+                peer_uid=peer_uid,
+                registries=registries,
+                policy=policy,
+                traffic=config.traffic,
+                context=context,
+            )
+        )
+    except (InvalidRegistries, InvalidPackagePolicy, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
         return 1
     return 0

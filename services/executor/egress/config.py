@@ -5,16 +5,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.executor.egress.limits import NO_LIMITS, TrafficLimits
 from services.executor.egress.registries import DEFAULT_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoorsConfig:
-    """Who the doors become and which registries they lead to."""
+    """Who the doors become, which registries they lead to, and what the operator refuses and limits."""
 
     uid: int
     gid: int
     registries: Path = DEFAULT_FILE
+    package_policy: Path | None = None
+    traffic: TrafficLimits = NO_LIMITS
 
     def to_argument(self) -> str:
         """The one command-line argument that carries it."""
@@ -24,4 +27,12 @@ class DoorsConfig:
     def from_argument(cls, argument: str) -> "DoorsConfig":
         """Read what `to_argument` wrote."""
         fields = json.loads(argument)
-        return cls(**{**fields, "registries": Path(fields["registries"])})
+        policy = fields.pop("package_policy")
+        return cls(
+            **{
+                **fields,
+                "registries": Path(fields["registries"]),
+                "package_policy": None if policy is None else Path(policy),
+                "traffic": TrafficLimits(**fields["traffic"]),
+            }
+        )

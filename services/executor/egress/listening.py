@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
+from services.executor.egress.limits import Allowance, AllowanceSpent
 from services.executor.egress.policy import CLOSED, EgressPolicy
 from services.executor.egress.records import INSTALL_UID, Phase, printable
 from services.executor.egress.reports import Reports
@@ -26,6 +27,7 @@ _MAX_REQUESTS_AT_ONCE = 24
 # Also how long the head of a request may take.
 _IDLE_SECONDS = 30.0
 _ACCEPT_PAUSE_SECONDS = 0.2
+_BYTES_RULE = "limit: bytes"
 _MALFORMED_TEXT = "Qila: the request could not be handled.\n"
 
 Answer = Callable[[web.BaseRequest, Visit], Awaitable[web.StreamResponse]]
@@ -109,11 +111,12 @@ class DoorProtocol(web.RequestHandler):
 class SandboxDoor:
     """Everything that the doors keep of one sandbox."""
 
-    def __init__(self, *, sandbox: str, peer_uid: int, answer: Answer, reports: Reports) -> None:
+    def __init__(self, *, sandbox: str, peer_uid: int, answer: Answer, reports: Reports, allowance: Allowance) -> None:
         self._sandbox = sandbox
         self._peer_uid = peer_uid
         self._answer = answer
         self._reports = reports
+        self._allowance = allowance
         self._install_open = False
         self._policy = CLOSED
         self._listener: socket.socket | None = None
@@ -239,18 +242,42 @@ class SandboxDoor:
                 advice="the doors of this sandbox are open during installs alone.",
             )
 
+    def _check_allowance(self) -> None:
+        if self._allowance.is_spent:
+            raise Refused(
+                status=403,
+                rule=_BYTES_RULE,
+                advice="this sandbox has had all bytes that the operator grants it in 24 hours.",
+            )
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await self._reports.room()
         assert isinstance(request.protocol, DoorProtocol)
         uid = request.protocol.uid
         visit = Visit(
-            sandbox=self._sandbox, phase=self._phase(uid), uid=uid, method=request.method, path=request.raw_path
+            sandbox=self._sandbox,
+            phase=self._phase(uid),
+            uid=uid,
+            method=request.method,
+            path=request.raw_path,
+            allowance=self._allowance,
         )
         try:
             self._check_policy(visit.phase)
             _check_request(request, uid, install_open=self._install_open)
+            self._check_allowance()
             async with self._request_slots:
-                return await self._answer(request, visit)
+                response = await self._answer(request, visit)
+                if isinstance(response, web.Response):
+                    # Its body goes out as a whole, behind this.
+                    await self._allowance.spend(visit.bytes)
+                return response
+        except AllowanceSpent:
+            # The head may have gone out already: what the client has must not look like the whole.
+            visit.conclude("refused", _BYTES_RULE, visit.status)
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
         except TurnedAway as reason:
             visit.conclude(reason.verdict, reason.rule, reason.status)
             return _turn_away(request, visit, reason)

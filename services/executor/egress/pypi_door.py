@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import ClientResponse, web
 
+from services.executor.egress.ecosystems.port import PackageRules
 from services.executor.egress.ecosystems.pypi_index import (
     HTML_TYPE,
     JSON_TYPE,
@@ -17,7 +18,8 @@ from services.executor.egress.ecosystems.pypi_index import (
     render_json,
     wants_html,
 )
-from services.executor.egress.ecosystems.pypi_paths import FileRequest, ProjectRequest, parse_path
+from services.executor.egress.ecosystems.pypi_paths import FileRequest, ProjectRequest, parse_path, stored_filename
+from services.executor.egress.ecosystems.pypi_rules import file_refusal, releases_of, without_refused
 from services.executor.egress.registries import Registry
 from services.executor.egress.reports import Reports
 from services.executor.egress.upstream import Upstream, UpstreamBrokeOff, file_chunks
@@ -36,8 +38,9 @@ _LOGGED_NAMES = 5
 class PypiDoor:
     """Answers the requests below `/pypi/`."""
 
-    def __init__(self, *, registry: Registry, upstream: Upstream, reports: Reports) -> None:
+    def __init__(self, *, registry: Registry, upstream: Upstream, reports: Reports, rules: PackageRules) -> None:
         self._registry = registry
+        self._rules = rules
         self._upstream = upstream
         self._reports = reports
         self._page_slots = asyncio.Semaphore(_MAX_PAGES_AT_ONCE)
@@ -62,10 +65,9 @@ class PypiDoor:
 
     async def _answer_project(self, request: web.BaseRequest, visit: Visit, name: str) -> web.Response:
         visit.host = self._registry.origins["index"].host
+        _refuse(self._rules.refusal(name, None, None))
         async with self._page_slots:
-            page = await self._upstream.fetch_page(
-                f"{self._registry.url('index')}/simple/{name}/", accept=JSON_TYPE, max_bytes=_MAX_INDEX_BYTES
-            )
+            page = await self._fetch_index(name)
             if page is None:
                 return _not_found(visit, "pypi index", f"PyPI has no project {name}.")
             as_html = wants_html(",".join(request.headers.getall("Accept", ["*/*"])))
@@ -77,13 +79,21 @@ class PypiDoor:
         content_type = f"{HTML_TYPE}; charset=utf-8" if as_html else JSON_TYPE
         return web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
 
-    def _rewrite(self, page: bytes, name: str, as_html: bool) -> tuple[ProjectIndex, bytes]:  # noqa: FBT001  # to_thread passes by position
+    async def _fetch_index(self, name: str) -> bytes | None:
+        return await self._upstream.fetch_page(
+            f"{self._registry.url('index')}/simple/{name}/", accept=JSON_TYPE, max_bytes=_MAX_INDEX_BYTES
+        )
+
+    def _read(self, page: bytes, name: str) -> ProjectIndex:
         try:
-            index = read_index(page, name=name, files_origin=self._registry.url("files"))
+            return read_index(page, name=name, files_origin=self._registry.url("files"))
         except InvalidIndex as error:
             raise UpstreamFailed(
                 status=502, rule="invalid index", advice=f"PyPI's page of {name} cannot be used: {error}."
             ) from error
+
+    def _rewrite(self, page: bytes, name: str, as_html: bool) -> tuple[ProjectIndex, bytes]:  # noqa: FBT001  # to_thread passes by position
+        index = without_refused(self._read(page, name), self._rules)
         return index, render_html(index) if as_html else render_json(index)
 
     def _report_dropped(self, visit: Visit, index: ProjectIndex) -> None:
@@ -100,9 +110,24 @@ class PypiDoor:
             dropped.conclude("refused", f"{len(names)} files left out: {reason}", 200)
             self._reports.add(dropped.record())
 
+    async def _check_rules(self, wanted: FileRequest) -> None:
+        """A link may have been written by hand, or kept from before the rules: it is checked as the index is."""
+        stored_path = wanted.stored_path.removesuffix(".metadata")
+        filename = stored_filename(stored_path) or ""
+        upload_time = None
+        if self._rules.needs_release_times:
+            name, _ = next(releases_of(filename))
+            async with self._page_slots:
+                page = await self._fetch_index(name)
+                index = await asyncio.to_thread(self._read, page, name) if page is not None else None
+            files = index.files if index is not None else ()
+            upload_time = next((file.upload_time for file in files if file.path.endswith(f"/{stored_path}")), None)
+        _refuse(file_refusal(self._rules, filename, upload_time))
+
     async def _answer_file(self, request: web.BaseRequest, visit: Visit, wanted: FileRequest) -> web.StreamResponse:
         visit.host = self._registry.origins["files"].host
         visit.digest = wanted.sha256
+        await self._check_rules(wanted)
         url = f"{self._registry.url('files')}/{wanted.stored_path}"
         async with self._upstream.open_file(request.method, url) as source:
             if source is None:
@@ -127,6 +152,7 @@ async def _stream(request: web.BaseRequest, response: web.StreamResponse, visit:
     """Pass the body on; the client gets the last piece only if the whole has the digest that it was promised."""
     try:
         async for chunk in _verified(source, visit.digest):
+            await visit.allowance.spend(len(chunk))
             async with asyncio.timeout(_CLIENT_STALL_SECONDS):
                 await response.write(chunk)
             visit.bytes += len(chunk)
@@ -168,6 +194,11 @@ async def _verified(source: ClientResponse, sha256: str) -> AsyncIterator[bytes]
         raise _Mismatch(rule="digest mismatch")
     if held:
         yield held
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise Refused(status=403, rule=f"policy: {why}", advice=f"the operator's package policy refuses {why}.")
 
 
 def _cut(request: web.BaseRequest, visit: Visit, rule: str) -> None:

@@ -11,7 +11,9 @@ import structlog
 from aiohttp import web
 
 from services.executor.egress.control import ChannelClosed, ControlChannel, InvalidMessage, Message
+from services.executor.egress.limits import Allowance, TrafficLimits
 from services.executor.egress.listening import SandboxDoor
+from services.executor.egress.package_rules import PackagePolicy
 from services.executor.egress.policy import CLOSED, EgressPolicy, InvalidPolicy
 from services.executor.egress.pypi_door import PypiDoor
 from services.executor.egress.registries import Registries
@@ -25,7 +27,15 @@ _SANDBOX_ID = re.compile(r"sb_[a-z2-7]{26}")
 _DRAIN_SECONDS = 5.0
 
 
-async def serve(*, control: socket.socket, peer_uid: int, registries: Registries, context: ssl.SSLContext) -> None:
+async def serve(
+    *,
+    control: socket.socket,
+    peer_uid: int,
+    registries: Registries,
+    policy: PackagePolicy,
+    traffic: TrafficLimits,
+    context: ssl.SSLContext,
+) -> None:
     """Serve until the executor closes the control channel, then drain.
 
     Raises:
@@ -35,8 +45,8 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
     upstream = Upstream(context)
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
-    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports)
-    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports)
+    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports, rules=policy.rules["pypi"])
+    keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports, traffic=traffic)
     try:
         await keeper.run()
     finally:
@@ -50,11 +60,14 @@ async def serve(*, control: socket.socket, peer_uid: int, registries: Registries
 class DoorKeeper:
     """The doors of all sandboxes."""
 
-    def __init__(self, *, channel: ControlChannel, peer_uid: int, pypi: PypiDoor, reports: Reports) -> None:
+    def __init__(
+        self, *, channel: ControlChannel, peer_uid: int, pypi: PypiDoor, reports: Reports, traffic: TrafficLimits
+    ) -> None:
         self._channel = channel
         self._peer_uid = peer_uid
         self._pypi = pypi
         self._reports = reports
+        self._traffic = traffic
         self._doors: dict[str, SandboxDoor] = {}
 
     async def run(self) -> None:
@@ -84,7 +97,10 @@ class DoorKeeper:
                     await door.close()
                 return {"type": "closed", "sandbox": sandbox}
             case "phase" if message.descriptor is None:
-                return self._set_phase(sandbox, message.fields.get("install"))
+                answer = self._set_phase(sandbox, message.fields.get("install"))
+                # Whoever hears the answer has heard of every decision before it.
+                await self._reports.told()
+                return answer
             case "policy" if message.descriptor is None:
                 # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
                 if (door := self._doors.get(sandbox)) is not None:
@@ -101,7 +117,13 @@ class DoorKeeper:
             raise InvalidMessage(problem="the descriptor is no listening unix socket")
         door = self._doors.get(sandbox)
         if door is None:
-            door = SandboxDoor(sandbox=sandbox, peer_uid=self._peer_uid, answer=self._answer, reports=self._reports)
+            door = SandboxDoor(
+                sandbox=sandbox,
+                peer_uid=self._peer_uid,
+                answer=self._answer,
+                reports=self._reports,
+                allowance=Allowance(self._traffic),
+            )
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
         door.set_install(is_open=message.fields.get("install") is True)
