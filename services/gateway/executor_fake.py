@@ -230,6 +230,7 @@ class FakeExecutor:
         while True:
             self._check()
             later = sandbox.records[after:]
+            after += len(later)
             found = [
                 record
                 for record in later
@@ -237,7 +238,6 @@ class FakeExecutor:
             ]
             if found:
                 yield executor.ListEgressResponse(records=found)
-            after = max(after, len(sandbox.records)) if later else after
             if not request.follow or request.sandbox_id not in self.sandboxes:
                 return
             if after >= len(sandbox.records):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 DAY_SECONDS = 86_400.0
@@ -30,9 +30,16 @@ class Allowance:
     the doors are started again.
     """  # noqa: D205 - one sentence after another
 
-    def __init__(self, limits: TrafficLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: TrafficLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._sleep = sleep
         self._day_began = 0.0
         self._spent = 0
         self._free_at = 0.0
@@ -59,7 +66,7 @@ class Allowance:
             # Each waits for all that was let through before it, so that many streams together keep the rate.
             self._free_at = max(self._free_at, now - _BURST_SECONDS) + count / self._limits.bytes_per_second
             if self._free_at > now:
-                await asyncio.sleep(self._free_at - now)
+                await self._sleep(self._free_at - now)
 
     def _turn_day(self) -> None:
         now = self._clock()

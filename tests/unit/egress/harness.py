@@ -5,11 +5,12 @@ import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from services.executor.egress.door_process import Doors
+from services.executor.egress.limits import NO_LIMITS, TrafficLimits
 from services.executor.egress.records import EgressRecord
 
 SANDBOX = "sb_" + "a" * 26
@@ -41,6 +42,7 @@ class FakePypi:
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     redirect: bool = False
     stall: asyncio.Event | None = None
+    stalled: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.method, request.raw_path, dict(request.headers)))
@@ -59,6 +61,7 @@ class FakePypi:
             return response
         await response.write(self.content[:100_000])
         if self.stall is not None:
+            self.stalled.put_nowait(None)
             await self.stall.wait()
         await response.write(self.content[100_000:])
         return response
@@ -97,6 +100,7 @@ class OpenDoors:
     records: asyncio.Queue[EgressRecord]
     socket_path: str
     registries: Path
+    package_policy: Path
 
     async def raw(self, data: bytes) -> bytes:
         """Everything that the door says to these bytes until it closes."""
@@ -121,6 +125,12 @@ class OpenDoors:
 
     async def record(self) -> EgressRecord:
         return await asyncio.wait_for(self.records.get(), 10)
+
+
+class StartDoors(Protocol):
+    """Starts doors that lead to one URL; `rules` is the text of a package policy."""
+
+    async def __call__(self, url: str, *, rules: str = "", traffic: TrafficLimits = NO_LIMITS) -> OpenDoors: ...
 
 
 def listening_socket(path: str) -> socket.socket:
