@@ -144,16 +144,10 @@ async def test_a_greedy_sandbox_leaves_another_its_share(opened: OpenDoors, pypi
         registries=opened.registries,
         package_policy=opened.package_policy,
     )
-    async with asyncio.timeout(10):
-        assert (await other.ask(PAGE)).status == 200
-    assert len(pypi.seen) == 25
-    pypi.stall.set()
+    try:
+        async with asyncio.timeout(10):
+            assert (await other.ask(PAGE)).status == 200
+        assert len(pypi.seen) == 25
+    finally:
+        pypi.stall.set()
     assert {reply.status for reply in await asyncio.gather(*greedy)} == {200}
-
-
-async def test_every_decision_is_told_before_the_phase_is_set(opened: OpenDoors) -> None:
-    for _ in range(50):
-        await opened.doors.set_install_phase("sb_" + "a" * 26, True)
-        assert (await opened.ask("/nothing", uid=1001)).status == 404
-        await opened.doors.set_install_phase("sb_" + "a" * 26, False)
-        assert opened.records.get_nowait().phase == "INSTALL"
