@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from google.protobuf.json_format import MessageToJson
 
-from qila.cli import exits, stack
+from qila.cli import exits, policies, stack
 from qila.cli.render import Renderer, printable
 from qila.cli.upload import LocalFile, find_files, send
 from qila.client import Client, QilaError, UnavailableError
@@ -40,6 +40,18 @@ _quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing but the progr
 _env = click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable of the program; repeatable.")
 _timeout = click.option("--timeout", type=click.FloatRange(min=0.001, max=86_400), help="Seconds the run may take.")
 _local = click.Path(path_type=Path)
+_egress = click.option(
+    "--egress",
+    type=click.Choice(policies.OPENINGS),
+    help="What it may reach: the package registries, those during installs alone, or nothing.",
+)
+_allow_hosts = click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    help="A further exact host, if the operator allows it; repeatable.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,6 +65,8 @@ def cli() -> None:
 @_quiet
 @_env
 @_timeout
+@_egress
+@_allow_hosts
 @click.option("--keep", is_flag=True, help="Do not remove the sandbox; its id is printed on stderr.")
 @click.argument("source", type=_local, metavar="FILE|DIR")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -62,6 +76,8 @@ def run(
     quiet: bool,
     env: tuple[str, ...],
     timeout: float | None,
+    egress: str | None,
+    hosts: tuple[str, ...],
     keep: bool,
     source: Path,
     args: tuple[str, ...],
@@ -72,7 +88,7 @@ def run(
     files = find_files(source, program, renderer.warn)
     variables = _variables(env)
     with Client(address) as client:
-        sandbox = client.create()
+        sandbox = client.create(egress=policies.policy_of(egress, hosts))
         renderer.say(f"sandbox {sandbox.id}", "dim")
         try:
             send(client, sandbox.id, files)
@@ -86,10 +102,47 @@ def run(
 @cli.command()
 @_address
 @click.option("--language", default="", help="Breaks ties only: the file and its manifest decide.")
-def create(*, address: str, language: str) -> None:
+@_egress
+@_allow_hosts
+def create(*, address: str, language: str, egress: str | None, hosts: tuple[str, ...]) -> None:
     """Make a sandbox and print its id."""
     with Client(address) as client:
-        click.echo(client.create(language).id)
+        click.echo(client.create(language, egress=policies.policy_of(egress, hosts)).id)
+
+
+@cli.command()
+@_address
+@_egress
+@_allow_hosts
+@click.argument("sandbox")
+def policy(*, address: str, egress: str | None, hosts: tuple[str, ...], sandbox: str) -> None:
+    """Print the egress policy in force, or set it as a whole: --egress, and each --allow-host again."""
+    if hosts and egress is None:
+        raise click.UsageError("say --egress too: a policy is set as a whole")
+    with Client(address) as client:
+        if egress is None:
+            found = client.sandbox(sandbox).egress
+        else:
+            found = client.set_egress_policy(sandbox, policies.policy_of(egress, hosts))
+        click.echo(policies.describe(found))
+
+
+@cli.command(name="egress")
+@_address
+@click.option("--exec", "exec_id", default="", metavar="EXEC", help="Only what this exec asked for.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as decisions are made, until the sandbox is removed.")
+@click.option("--refused", is_flag=True, help="Only what was refused.")
+@click.option("--json", "as_json", is_flag=True, help="Print every record as one line of JSON.")
+@click.argument("sandbox")
+def show_egress(*, address: str, exec_id: str, follow: bool, refused: bool, as_json: bool, sandbox: str) -> None:
+    """Show what the doors decided about the requests of a sandbox, oldest first."""
+    verdict = pb.EGRESS_VERDICT_REFUSED if refused else pb.EGRESS_VERDICT_UNSPECIFIED
+    with Client(address) as client:
+        for record in client.egress(sandbox, exec_id=exec_id, verdict=verdict, follow=follow):
+            if as_json:
+                click.echo(MessageToJson(record, indent=None, preserving_proto_field_name=True))
+            else:
+                click.echo(policies.describe_record(record))
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import grpc
 
+from qila.client.egress import egress_records
 from qila.client.errors import translated
 from qila.client.execs import ExecStream, new_exec_id
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -51,11 +52,44 @@ class Client:
         """Closes the connection; execs run on."""
         self._channel.close()
 
-    def create(self, language: str = "", limits: pb.Limits | None = None) -> pb.Sandbox:
-        """Makes a sandbox and starts it."""
-        request = pb.CreateSandboxRequest(language=language, limits=limits)
+    def create(
+        self, language: str = "", limits: pb.Limits | None = None, egress: pb.EgressPolicy | None = None
+    ) -> pb.Sandbox:
+        """Makes a sandbox and starts it; without a policy it reaches the registries, as far as the operator allows."""
+        request = pb.CreateSandboxRequest(language=language, limits=limits, egress=egress)
         with translated():
             return self._stub.CreateSandbox(request, timeout=self._call_seconds).sandbox
+
+    def sandbox(self, sandbox_id: str) -> pb.Sandbox:
+        """One sandbox, with the egress policy in force."""
+        request = pb.GetSandboxRequest(sandbox_id=sandbox_id)
+        with translated():
+            return self._stub.GetSandbox(request, timeout=self._call_seconds).sandbox
+
+    def set_egress_policy(self, sandbox_id: str, policy: pb.EgressPolicy) -> pb.EgressPolicy:
+        """Replaces the whole egress policy, also while execs run; answers the one in force."""
+        request = pb.SetEgressPolicyRequest(sandbox_id=sandbox_id, policy=policy)
+        with translated():
+            return self._stub.SetEgressPolicy(request, timeout=self._call_seconds).policy
+
+    def egress(
+        self,
+        sandbox_id: str,
+        *,
+        exec_id: str = "",
+        verdict: pb.EgressVerdict.ValueType = pb.EGRESS_VERDICT_UNSPECIFIED,
+        after_sequence: int = 0,
+        follow: bool = False,
+    ) -> Iterator[pb.EgressRecord]:
+        """What the doors decided about a sandbox, oldest first; with `follow` until the sandbox is removed.
+
+        When the connection is lost while it follows, it goes on behind the last record, for at most
+        `reconnect_seconds` without one.
+        """
+        request = pb.ListEgressRequest(
+            sandbox_id=sandbox_id, exec_id=exec_id, verdict=verdict, after_sequence=after_sequence, follow=follow
+        )
+        return egress_records(self._stub, request, reconnect_seconds=self._reconnect_seconds)
 
     def sandboxes(self) -> list[pb.Sandbox]:
         """All sandboxes, newest first."""

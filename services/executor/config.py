@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.executor.egress.policy import is_host_name
+from services.executor.egress.limits import TrafficLimits
+from services.executor.egress.policy import Opening, is_host_name
 from services.executor.ids import ALPHABET
 from services.executor.profile import Limits, load_profile
 from services.rpc.config import ConfigError, Environment
@@ -16,11 +18,15 @@ from services.rpc.config import ConfigError, Environment
 INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 # A socket's whole path must stay below 100 bytes: "/sb/", the sandbox id and "/control.sock" take 46.
 MAX_RUN_DIRECTORY_BYTES = 52
+_OPENINGS: Mapping[str, Opening] = {"registries": "registries", "install": "install", "none": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorConfig:
-    """What the executor needs to know. Times in seconds."""
+    """What the executor needs to know. Times in seconds.
+
+    `egress` is the most that any sandbox's policy can open, `connect_hosts` are the hosts that one can name.
+    """
 
     state_directory: Path
     run_directory: Path
@@ -32,8 +38,11 @@ class ExecutorConfig:
     idle_stop_s: float
     doors_uid: int
     mirror_cache_bytes: int
+    egress: Opening
     connect_hosts: tuple[str, ...]
     connect_registries: bool
+    package_policy: Path | None
+    traffic: TrafficLimits
     log_level: str
 
 
@@ -67,8 +76,14 @@ def read_config(environment: Environment) -> ExecutorConfig:
         idle_stop_s=environment.seconds("QILA_IDLE_STOP", 600, minimum=1, maximum=86_400 * 7),
         doors_uid=environment.integer("QILA_DOORS_UID", 65_531, minimum=1, maximum=2_000_000_000),
         mirror_cache_bytes=environment.size("QILA_MIRROR_CACHE_SIZE", 10 << 30, minimum=0, maximum=1 << 50),
+        egress=_OPENINGS[environment.choice("QILA_EGRESS", tuple(_OPENINGS), "registries")],
         connect_hosts=_connect_hosts(environment),
         connect_registries=environment.flag("QILA_CONNECT_REGISTRIES", default=False),
+        package_policy=_package_policy(environment),
+        traffic=TrafficLimits(
+            bytes_per_day=environment.size("QILA_EGRESS_BYTES", 0, minimum=0, maximum=1 << 50),
+            bytes_per_second=environment.size("QILA_EGRESS_RATE", 0, minimum=0, maximum=1 << 40),
+        ),
         log_level=environment.log_level(),
     )
 
@@ -80,6 +95,13 @@ def _connect_hosts(environment: Environment) -> tuple[str, ...]:
         rule = "must be exact lower-case host names with commas between, such as plugins.example.org,data.example.org"
         raise ConfigError(variable="QILA_CONNECT_HOSTS", value=value, rule=rule)
     return hosts
+
+
+def _package_policy(environment: Environment) -> Path | None:
+    value = environment.text("QILA_PACKAGE_POLICY")
+    if value and not Path(value).is_absolute():
+        raise ConfigError(variable="QILA_PACKAGE_POLICY", value=value, rule="must be an absolute path")
+    return Path(value) if value else None
 
 
 def instance_of(config: ExecutorConfig) -> str:

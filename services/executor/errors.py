@@ -75,6 +75,19 @@ class InvalidFieldError(ExecutorError):
 
 
 @dataclass
+class HostNotAllowedError(ExecutorError):
+    """An egress policy names a host that the operator does not allow."""
+
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"egress.hosts: {self.host} is not allowed on this installation; "
+            "its operator must add it to QILA_CONNECT_HOSTS and start the executor again"
+        )
+
+
+@dataclass
 class EngineError(ExecutorError):
     """The container engine does not answer, or refused."""
 

@@ -128,6 +128,11 @@ class ProcessTable:
         """Processes that have not ended."""
         return [process for process in self._processes.values() if process.end is None]
 
+    @property
+    def all(self) -> Sequence[Process]:
+        """Those that run and those that are kept, oldest first."""
+        return list(self._processes.values())
+
     def find(self, process_id: str) -> Process:
         """ProcessNotFoundError if there is none."""
         process = self._processes.get(process_id)

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from services.executor.agent.agent import Agent, bind_listener
-from services.executor.egress import policy
+from services.executor.audit import Audit
 from services.executor.egress.door_process import DoorControl, DoorsUnavailable, UnknownSandbox
+from services.executor.egress.policy import DEFAULT, Ceiling, EgressPolicy
 from services.executor.errors import (
     AgentUnavailableError,
     DoorsError,
     EngineError,
     ExecutorError,
+    HostNotAllowedError,
     ImageMissingError,
     LimitError,
     SandboxNotFoundError,
 )
-from services.executor.ids import is_sandbox_id, mint_sandbox_id
+from services.executor.ids import mint_sandbox_id
 from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
 from services.executor.runtime.port import Runtime, SandboxSpec
+from services.executor.sandbox_record import SandboxRecord, read_record, write_record
 from services.executor.trust import TrustStore
 
 CONNECT_TIMEOUT_S = 20
@@ -42,16 +44,6 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SandboxRecord:
-    """What the executor keeps of a sandbox; a container without a record is nobody's. Time in ISO 8601."""
-
-    id: str
-    image: str
-    limits: Limits
-    create_time: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Where and how sandboxes live. Times in seconds."""
 
@@ -60,6 +52,9 @@ class Settings:
     run_directory: Path
     max_sandboxes: int
     idle_stop_s: float
+    ceiling: Ceiling
+    # Digest of the operator's package policy; empty if there is none.
+    package_policy: str
 
 
 class Sandbox:
@@ -94,14 +89,22 @@ class Sandbox:
 class Sandboxes:
     """All sandboxes of this installation."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, doors: DoorControl, trust: TrustStore) -> None:
+    def __init__(
+        self, settings: Settings, runtime: Runtime, doors: DoorControl, audit: Audit, trust: TrustStore
+    ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._doors = doors
+        self.audit = audit
         self._trust = trust
         self._sandboxes: dict[str, Sandbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating = 0
+
+    @property
+    def package_policy(self) -> str:
+        """Digest of the operator's package policy; empty if there is none."""
+        return self._settings.package_policy
 
     async def adopt(self) -> None:
         """Compares what should be with what is: adopts the living, removes unrecorded containers of this installation,
@@ -111,15 +114,14 @@ class Sandboxes:
         root = self._settings.state_directory / "sandboxes"
         root.mkdir(parents=True, exist_ok=True)
         for path in sorted(root.iterdir()):
-            record = _read_record(path)
+            record = read_record(path)
             status = statuses.get(path.name)
             if record is None or status is None or not status.has_volume:
                 log.warning("a sandbox without a workspace is forgotten", sandbox_id=path.name)
                 shutil.rmtree(path)
                 continue
-            sandbox = Sandbox(record, self, self._settings)
+            sandbox = self._keep(record)
             sandbox.running = status.running
-            self._sandboxes[record.id] = sandbox
             await self._open_sockets(sandbox)
             if not status.running:
                 sandbox.processes.lose("the container was not running when the executor came back")
@@ -135,13 +137,17 @@ class Sandboxes:
             if status.has_volume:
                 log.warning("an unrecorded volume was found and left alone", sandbox_id=status.sandbox_id)
 
-    async def create(self, limits: Limits) -> Sandbox:
-        """Makes a sandbox and starts it. LimitError, EngineError, ImageMissingError, AgentUnavailableError."""
+    async def create(self, limits: Limits, egress: EgressPolicy = DEFAULT) -> Sandbox:
+        """Makes a sandbox and starts it.
+
+        HostNotAllowedError, LimitError, EngineError, ImageMissingError, AgentUnavailableError.
+        """
+        self._check_hosts(egress)
         if len(self._sandboxes) + self._creating >= self._settings.max_sandboxes:
             raise LimitError("sandboxes of this installation", self._settings.max_sandboxes)
         self._creating += 1
         try:
-            return await self._create(limits)
+            return await self._create(limits, egress)
         finally:
             self._creating -= 1
 
@@ -188,6 +194,27 @@ class Sandboxes:
             await self._doors.set_install_phase(sandbox.record.id, install)
         return killed
 
+    def egress_of(self, sandbox: Sandbox) -> EgressPolicy:
+        """The egress policy in force."""
+        return self._settings.ceiling.narrow(sandbox.record.egress)
+
+    async def set_egress(self, sandbox_id: str, egress: EgressPolicy) -> EgressPolicy:
+        """Replaces a sandbox's egress policy and returns the one in force. SandboxNotFoundError, HostNotAllowedError;
+        DoorsError: it is on record, and holds when the doors are back.
+        """  # noqa: D205 - one sentence
+        sandbox = self.find(sandbox_id)
+        self._check_hosts(egress)
+        # Nobody opens the doors meanwhile with what the record was before.
+        async with sandbox.lock:
+            self.find(sandbox_id)
+            record = replace(sandbox.record, egress=egress)
+            write_record(sandbox.directory, record)
+            sandbox.record = record
+            with _doors_errors():
+                await self._doors.set_policy(sandbox_id, self.egress_of(sandbox))
+        log.info("egress policy set", sandbox_id=sandbox_id, **egress.to_message())
+        return self.egress_of(sandbox)
+
     def disconnected(self, sandbox: Sandbox) -> None:
         """The agent's connection is gone: it comes back, or the container is found dead or stuck."""
         if self._sandboxes.get(sandbox.record.id) is sandbox:
@@ -216,16 +243,27 @@ class Sandboxes:
         for sandbox in sandboxes.values():
             await sandbox.agent.close()
 
-    async def _create(self, limits: Limits) -> Sandbox:
+    def _check_hosts(self, egress: EgressPolicy) -> None:
+        host = self._settings.ceiling.first_refused(egress.hosts)
+        if host is not None:
+            raise HostNotAllowedError(host)
+
+    def _keep(self, record: SandboxRecord) -> Sandbox:
+        sandbox = Sandbox(record, self, self._settings)
+        self._sandboxes[record.id] = sandbox
+        self.audit.open(record.id, sandbox.directory / "egress", sandbox.processes)
+        return sandbox
+
+    async def _create(self, limits: Limits, egress: EgressPolicy) -> Sandbox:
         record = SandboxRecord(
             id=mint_sandbox_id(),
             image=self._settings.image,
             limits=limits,
             create_time=datetime.datetime.now(datetime.UTC).isoformat(),
+            egress=egress,
         )
-        _write_record(self._settings.state_directory / "sandboxes" / record.id, record)
-        sandbox = Sandbox(record, self, self._settings)
-        self._sandboxes[record.id] = sandbox
+        write_record(self._settings.state_directory / "sandboxes" / record.id, record)
+        sandbox = self._keep(record)
         try:
             async with sandbox.lock:
                 await self._open_sockets(sandbox)
@@ -247,7 +285,7 @@ class Sandboxes:
         listener = bind_listener(directory / "doors.sock")
         try:
             with _doors_errors():
-                await self._doors.open(sandbox.record.id, listener, policy.DEFAULT)
+                await self._doors.open(sandbox.record.id, listener, self.egress_of(sandbox))
         finally:
             listener.close()
 
@@ -287,6 +325,7 @@ class Sandboxes:
         sandbox.processes.lose("the sandbox was removed")
         sandbox.processes.close()
         await sandbox.agent.close()
+        self.audit.close(sandbox_id)
         with _doors_errors():
             await self._doors.close(sandbox_id)
         shutil.rmtree(sandbox.socket_directory, ignore_errors=True)
@@ -340,20 +379,3 @@ async def _logged(work: Any) -> None:
         await work
     except ExecutorError as error:
         log.exception("a sandbox could not be looked after", error=str(error))
-
-
-def _write_record(directory: Path, record: SandboxRecord) -> None:
-    directory.mkdir(parents=True, mode=0o700)
-    temporary = directory / "sandbox.tmp"
-    temporary.write_text(json.dumps(asdict(record), sort_keys=True), encoding="utf-8")
-    temporary.rename(directory / "sandbox.json")
-
-
-def _read_record(directory: Path) -> SandboxRecord | None:
-    """None if the executor died before the record was whole: then nobody was told the id."""
-    try:
-        row: Mapping[str, Any] = json.loads((directory / "sandbox.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    assert is_sandbox_id(row["id"])
-    return SandboxRecord(**{**row, "limits": Limits(**row["limits"])})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc.aio
@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from qila.executor.v1 import executor_pb2 as pb
 from qila.executor.v1 import executor_pb2_grpc
 from services.executor import errors, files
+from services.executor.egress_wire import pack_entry, pack_policy, unpack_policy, unpack_wanted
 from services.executor.files import check_path
 from services.executor.ids import is_process_id
 from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES, Process, ProcessEnd, ProcessSpec, Started
@@ -59,6 +60,7 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.ProcessNotFoundError: (ErrorCode.NOT_FOUND, "PROCESS_NOT_FOUND"),
     errors.ProcessExistsError: (ErrorCode.ALREADY_EXISTS, "PROCESS_EXISTS"),
     errors.OffsetError: (ErrorCode.OUT_OF_RANGE, "OFFSET_BEYOND_END"),
+    errors.HostNotAllowedError: (ErrorCode.INVALID_ARGUMENT, "HOST_NOT_ALLOWED"),
     errors.LimitError: (ErrorCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
     errors.InvalidFieldError: (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     errors.EngineError: (ErrorCode.UNAVAILABLE, "ENGINE_UNAVAILABLE"),
@@ -79,17 +81,18 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Context) -> pb.CreateSandboxResponse:
         """See the proto."""
         with wire_errors():
-            sandbox = await self._sandboxes.create(self._limits(request.limits))
-            return pb.CreateSandboxResponse(sandbox=_pack_sandbox(sandbox))
+            egress = unpack_policy(request.egress, new=True)
+            sandbox = await self._sandboxes.create(self._limits(request.limits), egress)
+            return pb.CreateSandboxResponse(sandbox=self._pack(sandbox))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: Context) -> pb.GetSandboxResponse:
         """See the proto."""
         with wire_errors():
-            return pb.GetSandboxResponse(sandbox=_pack_sandbox(self._sandboxes.find(request.sandbox_id)))
+            return pb.GetSandboxResponse(sandbox=self._pack(self._sandboxes.find(request.sandbox_id)))
 
     async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Context) -> pb.ListSandboxesResponse:
         """See the proto."""
-        return pb.ListSandboxesResponse(sandboxes=[_pack_sandbox(sandbox) for sandbox in self._sandboxes.list()])
+        return pb.ListSandboxesResponse(sandboxes=[self._pack(sandbox) for sandbox in self._sandboxes.list()])
 
     async def RemoveSandbox(self, request: pb.RemoveSandboxRequest, context: Context) -> pb.RemoveSandboxResponse:
         """See the proto."""
@@ -105,7 +108,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             sandbox = await self._sandboxes.ready(request.sandbox_id)
             async for batch in files.survey(sandbox.agent):
                 if isinstance(batch, files.SurveySummary):
-                    yield pb.SurveyWorkspaceResponse(summary=_pack_summary(batch, sandbox.agent.toolchains))
+                    summary = _pack_summary(batch, sandbox.agent.toolchains, self._sandboxes.package_policy)
+                    yield pb.SurveyWorkspaceResponse(summary=summary)
                     continue
                 for start in range(0, len(batch), SURVEY_ROWS):
                     rows = batch[start : start + SURVEY_ROWS]
@@ -214,7 +218,29 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         with wire_errors():
             sandbox = await self._sandboxes.ready(request.sandbox_id)
             killed = await self._sandboxes.set_install_phase(sandbox, install=request.open)
-            return pb.SetInstallPhaseResponse(killed_count=killed)
+            last = self._sandboxes.audit.last_sequence(request.sandbox_id)
+            return pb.SetInstallPhaseResponse(killed_count=killed, egress_sequence=last)
+
+    async def SetEgressPolicy(self, request: pb.SetEgressPolicyRequest, context: Context) -> pb.SetEgressPolicyResponse:
+        """See the proto."""
+        with wire_errors():
+            policy = unpack_policy(request.policy, new=False)
+            in_force = await self._sandboxes.set_egress(request.sandbox_id, policy)
+            return pb.SetEgressPolicyResponse(policy=pack_policy(in_force))
+
+    async def ListEgress(self, request: pb.ListEgressRequest, context: Context) -> AsyncIterator[pb.ListEgressResponse]:
+        """See the proto."""
+        with wire_errors():
+            self._sandboxes.find(request.sandbox_id)
+            batches = self._sandboxes.audit.watch(request.sandbox_id, unpack_wanted(request), follow=request.follow)
+            async with aclosing(batches):
+                async for batch in batches:
+                    yield pb.ListEgressResponse(records=[pack_entry(entry) for entry in batch])
+
+    def _pack(self, sandbox: Sandbox) -> pb.Sandbox:
+        packed = _pack_sandbox(sandbox)
+        packed.egress.CopyFrom(pack_policy(self._sandboxes.egress_of(sandbox)))
+        return packed
 
     def _limits(self, wanted: pb.Limits) -> Limits:
         chosen: dict[str, int] = {}
@@ -313,7 +339,7 @@ def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
     )
 
 
-def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str]) -> pb.SurveySummary:
+def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str], package_policy: str) -> pb.SurveySummary:
     return pb.SurveySummary(
         digest=summary.digest,
         file_count=summary.file_count,
@@ -324,6 +350,7 @@ def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str]) -
         ],
         toolchains=toolchains,
         has_own_deps=summary.has_own_deps,
+        package_policy=package_policy,
     )
 
 

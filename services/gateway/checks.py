@@ -53,6 +53,11 @@ def check_sandbox_id(sandbox_id: str) -> None:
         raise no_such_sandbox(sandbox_id)
 
 
+def check_exec_id(exec_id: str) -> None:
+    """Empty, or an exec id."""
+    _require("exec_id", not exec_id or bool(_EXEC_ID.match(exec_id)), "must be ex_ and 26 of [a-z2-7], or empty")
+
+
 def check_language(language: str) -> None:
     """Empty, or a short lower-case name."""
     _require("language", not language or bool(_LANGUAGE.match(language)), "must be a lower-case name, as python")
@@ -75,11 +80,7 @@ def check_path(field: str, path: str, *, empty: bool = False) -> None:
 def check_exec_request(request: pb.ExecRequest) -> None:
     """Everything in an ExecRequest."""
     check_sandbox_id(request.sandbox_id)
-    _require(
-        "exec_id",
-        not request.exec_id or bool(_EXEC_ID.match(request.exec_id)),
-        "must be ex_ and 26 of [a-z2-7], or empty",
-    )
+    check_exec_id(request.exec_id)
     match request.WhichOneof("what"):
         case "program":
             check_path("program.file", request.program.file, empty=True)

@@ -25,10 +25,15 @@ class ExecutorClient:
         # The stub's type serves both kinds of channel and fits neither well.
         self._stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
 
-    async def create_sandbox(self, limits: executor.Limits) -> executor.Sandbox:
-        request = executor.CreateSandboxRequest(limits=limits)
+    async def create_sandbox(self, request: executor.CreateSandboxRequest) -> executor.Sandbox:
         with translated(PEER):
             response: executor.CreateSandboxResponse = await self._stub.CreateSandbox(request, timeout=_SLOW_SECONDS)
+        return response.sandbox
+
+    async def sandbox(self, sandbox_id: str) -> executor.Sandbox:
+        request = executor.GetSandboxRequest(sandbox_id=sandbox_id)
+        with translated(PEER):
+            response: executor.GetSandboxResponse = await self._stub.GetSandbox(request, timeout=_SLOW_SECONDS)
         return response.sandbox
 
     async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
@@ -106,10 +111,32 @@ class ExecutorClient:
         with translated(PEER):
             await self._stub.CancelProcess(request)
 
-    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> None:
+    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> int:
         request = executor.SetInstallPhaseRequest(sandbox_id=sandbox_id, open=open_)
         with translated(PEER):
-            await self._stub.SetInstallPhase(request, timeout=_SLOW_SECONDS)
+            response: executor.SetInstallPhaseResponse = await self._stub.SetInstallPhase(
+                request, timeout=_SLOW_SECONDS
+            )
+        return response.egress_sequence
+
+    async def set_egress_policy(self, sandbox_id: str, policy: executor.EgressPolicy) -> executor.EgressPolicy:
+        request = executor.SetEgressPolicyRequest(sandbox_id=sandbox_id, policy=policy)
+        with translated(PEER):
+            response: executor.SetEgressPolicyResponse = await self._stub.SetEgressPolicy(
+                request, timeout=_SLOW_SECONDS
+            )
+        return response.policy
+
+    async def list_egress(
+        self, request: executor.ListEgressRequest
+    ) -> AsyncGenerator[executor.ListEgressResponse, None]:
+        call = self._stub.ListEgress(request)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
 
 
 async def _events(call: Any) -> AsyncIterator[executor.ProcessEvent]:

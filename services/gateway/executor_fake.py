@@ -7,11 +7,19 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from qila.executor.v1 import executor_pb2 as executor
 from services.gateway.journal import Bell
 from services.gateway.ports import Survey
-from services.rpc.errors import QilaError, already_exists, failed_precondition, not_found, unavailable
+from services.rpc.errors import (
+    QilaError,
+    already_exists,
+    failed_precondition,
+    invalid_argument,
+    not_found,
+    unavailable,
+)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -53,6 +61,14 @@ class FakeSandbox:
     links: dict[str, str] = field(default_factory=dict)
     processes: dict[str, FakeProcess] = field(default_factory=dict)
     install_open: bool = False
+    egress: executor.EgressPolicy = field(default_factory=executor.EgressPolicy)
+    records: list[executor.EgressRecord] = field(default_factory=list)
+    bell: Bell = field(default_factory=Bell)
+
+    def decide(self, **fields: Any) -> None:
+        """A decision of the doors."""
+        self.records.append(executor.EgressRecord(sequence=len(self.records) + 1, **fields))
+        self.bell.ring()
 
 
 class FakeExecutor:
@@ -63,6 +79,8 @@ class FakeExecutor:
         down: every call is UNAVAILABLE while it is true, and streams break off.
         refused: set when a call or a stream met `down`.
         started: ids of the processes that were started, in order.
+        connect_hosts: what the operator allows.
+        package_policy: digest of the operator's package policy.
     """
 
     def __init__(self) -> None:
@@ -71,21 +89,30 @@ class FakeExecutor:
         self.down = False
         self.refused = asyncio.Event()
         self.started: list[str] = []
+        self.connect_hosts: set[str] = set()
+        self.package_policy = ""
 
     def break_off(self) -> None:
         """The executor dies: streams break, processes go on."""
         self.down = True
         for sandbox in self.sandboxes.values():
+            sandbox.bell.ring()
             for process in sandbox.processes.values():
                 process.bell.ring()
 
-    async def create_sandbox(self, limits: executor.Limits) -> executor.Sandbox:
+    async def create_sandbox(self, request: executor.CreateSandboxRequest) -> executor.Sandbox:
         self._check()
         sandbox_id = "sb_" + "abcdefghijklmnopqrstuvwxyz"[len(self.sandboxes) % 26] * 26
-        self.sandboxes[sandbox_id] = FakeSandbox(sandbox_id=sandbox_id)
-        made = executor.Sandbox(id=sandbox_id, state=executor.SANDBOX_STATE_RUNNING, limits=limits)
+        egress = self._in_force(request.egress)
+        egress.mode = egress.mode or executor.EGRESS_MODE_REGISTRIES
+        self.sandboxes[sandbox_id] = FakeSandbox(sandbox_id=sandbox_id, egress=egress)
+        made = executor.Sandbox(id=sandbox_id, state=executor.SANDBOX_STATE_RUNNING, limits=request.limits)
+        made.egress.CopyFrom(egress)
         made.create_time.GetCurrentTime()
         return made
+
+    async def sandbox(self, sandbox_id: str) -> executor.Sandbox:
+        return executor.Sandbox(id=sandbox_id, egress=self._sandbox(sandbox_id).egress)
 
     async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
         self._check()
@@ -93,7 +120,9 @@ class FakeExecutor:
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         self._check()
-        self.sandboxes.pop(sandbox_id, None)
+        removed = self.sandboxes.pop(sandbox_id, None)
+        if removed is not None:
+            removed.bell.ring()
 
     async def survey(self, sandbox_id: str) -> Survey:
         sandbox = self._sandbox(sandbox_id)
@@ -104,7 +133,10 @@ class FakeExecutor:
         ]
         digest = hashlib.sha256(repr([(e.path, sandbox.files[e.path]) for e in entries]).encode()).hexdigest()
         summary = executor.SurveySummary(
-            digest=digest, file_count=len(entries), toolchains={"python": "3.13.5", "platform": "linux/amd64"}
+            digest=digest,
+            file_count=len(entries),
+            toolchains={"python": "3.13.5", "platform": "linux/amd64"},
+            package_policy=self.package_policy,
         )
         for path in sandbox.files:
             parts = path.split("/")
@@ -178,8 +210,38 @@ class FakeExecutor:
     async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
         self._process(sandbox_id, process_id).cancelled.set()
 
-    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> None:
-        self._sandbox(sandbox_id).install_open = open_
+    async def set_install_phase(self, sandbox_id: str, *, open_: bool) -> int:
+        sandbox = self._sandbox(sandbox_id)
+        sandbox.install_open = open_
+        return len(sandbox.records)
+
+    async def set_egress_policy(self, sandbox_id: str, policy: executor.EgressPolicy) -> executor.EgressPolicy:
+        sandbox = self._sandbox(sandbox_id)
+        if not policy.mode:
+            raise invalid_argument("INVALID_FIELD", "egress.mode: must be REGISTRIES or NONE")
+        sandbox.egress = self._in_force(policy)
+        return sandbox.egress
+
+    async def list_egress(
+        self, request: executor.ListEgressRequest
+    ) -> AsyncGenerator[executor.ListEgressResponse, None]:
+        sandbox = self._sandbox(request.sandbox_id)
+        after = request.after_sequence
+        while True:
+            self._check()
+            later = sandbox.records[after:]
+            after += len(later)
+            found = [
+                record
+                for record in later
+                if request.exec_id in {"", record.exec_id} and request.verdict in {0, record.verdict}
+            ]
+            if found:
+                yield executor.ListEgressResponse(records=found)
+            if not request.follow or request.sandbox_id not in self.sandboxes:
+                return
+            if after >= len(sandbox.records):
+                await sandbox.bell.wait()
 
     async def _live(self, process: FakeProcess) -> None:
         program = self.programs.get(process.spec.argv[0])
@@ -219,6 +281,14 @@ class FakeExecutor:
                 yield executor.ProcessEvent(ended=process.ended)
                 return
             await process.bell.wait()
+
+    def _in_force(self, policy: executor.EgressPolicy) -> executor.EgressPolicy:
+        refused = sorted(set(policy.hosts) - self.connect_hosts)
+        if refused:
+            raise invalid_argument("HOST_NOT_ALLOWED", f"egress.hosts: {refused[0]} is not allowed; see the operator")
+        in_force = executor.EgressPolicy()
+        in_force.CopyFrom(policy)
+        return in_force
 
     def _check(self) -> None:
         if self.down:

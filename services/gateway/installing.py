@@ -17,6 +17,7 @@ from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
 from services.gateway.convert import InstallFailedError, SandboxLostError
+from services.gateway.egress import explained
 from services.gateway.explaining import StepExplainer
 from services.gateway.live import LiveExec
 from services.gateway.patience import patiently, unbroken
@@ -73,6 +74,7 @@ class Install:
         self._participants: set[LiveExec] = set()
         self._history: list[pb.ExecEvent] = []
         self._abandoned = False
+        self._egress_before = 0
         self.key = (plan.ecosystem, plan.fingerprint)
         self.task = asyncio.create_task(self._run())
 
@@ -111,7 +113,11 @@ class Install:
         except QilaError as error:
             await self._clean_up()
             raise _as_outcome(error) from error
-        except (InstallFailedError, SandboxLostError):
+        except InstallFailedError as error:
+            # Closing the phase, which this begins with, brings every decision of the doors into the record.
+            await self._clean_up()
+            raise await self._explained(error) from error
+        except SandboxLostError:
             await self._clean_up()
             raise
 
@@ -119,7 +125,7 @@ class Install:
         await self._set_phase(open_=False)
         for path in (self._environment, self._stage):
             await self._remove(path)
-        await self._set_phase(open_=True)
+        self._egress_before = await self._set_phase(open_=True)
         for file in self._plan.staged:
             await self._write(f"{self._stage}/{file.path}", file.content)
         for number, step in enumerate(self._plan.steps, start=1):
@@ -311,8 +317,18 @@ class Install:
             # Closing the phase, which follows, kills it too.
             _LOG.info("install_process_not_cancelled", process_id=process_id, error=str(error))
 
-    async def _set_phase(self, *, open_: bool) -> None:
-        await patiently(
+    async def _explained(self, failure: InstallFailedError) -> InstallFailedError:
+        return await explained(
+            self._ports.executor,
+            self._sandbox_id,
+            self._exec_id,
+            after=self._egress_before,
+            failure=failure,
+            patience=self._ports.patience,
+        )
+
+    async def _set_phase(self, *, open_: bool) -> int:
+        return await patiently(
             lambda: self._ports.executor.set_install_phase(self._sandbox_id, open_=open_), self._ports.patience
         )
 

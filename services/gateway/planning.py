@@ -74,6 +74,7 @@ class Planner:
             target=target,
             workspace_paths=[file.path for file in files],
             toolchains=survey.summary.toolchains,
+            package_policy=survey.summary.package_policy,
             previous_lock=await self._previous_lock(sandbox.sandbox_id),
         )
         plan = await self._resolver.plan(header, self._contents(sandbox.sandbox_id, list(selected.paths)))
@@ -120,5 +121,6 @@ def without_staged(plan: resolver.Plan) -> resolver.Plan:
 
 
 def _plan_key(summary: executor.SurveySummary, target: resolver.Target) -> str:
-    parts = [summary.digest, target.file, target.language, sorted(summary.toolchains.items())]
+    toolchains = sorted(summary.toolchains.items())
+    parts = [summary.digest, target.file, target.language, toolchains, summary.package_policy]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -15,6 +15,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway import checks
 from services.gateway.conductor import Conductor
+from services.gateway.egress import egress_record, from_executor, to_executor
 from services.gateway.ports import ExecutorPort
 from services.gateway.store.port import ExecRecord, SandboxRecord, Store
 from services.gateway.watching import watch
@@ -49,7 +50,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             memory_bytes=request.limits.memory_bytes,
             pids=request.limits.pids,
         )
-        made = await self._executor.create_sandbox(limits)
+        egress = to_executor(request.egress)
+        made = await self._executor.create_sandbox(executor.CreateSandboxRequest(limits=limits, egress=egress))
         record = SandboxRecord(
             sandbox_id=made.id,
             language=request.language,
@@ -64,10 +66,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             # Nobody would ever know of it.
             await self._executor.remove_sandbox(made.id)
             raise
-        return pb.CreateSandboxResponse(sandbox=_sandbox(record))
+        return pb.CreateSandboxResponse(sandbox=_sandbox(record, made.egress))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: Any) -> pb.GetSandboxResponse:
-        return pb.GetSandboxResponse(sandbox=_sandbox(await self._known(request.sandbox_id)))
+        record = await self._known(request.sandbox_id)
+        # The executor alone keeps the policy, beside the doors that obey it.
+        there = await self._executor.sandbox(request.sandbox_id)
+        return pb.GetSandboxResponse(sandbox=_sandbox(record, there.egress))
 
     async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Any) -> pb.ListSandboxesResponse:
         return pb.ListSandboxesResponse(sandboxes=[_sandbox(record) for record in await self._store.sandboxes()])
@@ -166,6 +171,26 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             exec_id=record.exec_id,
         )
 
+    async def SetEgressPolicy(self, request: pb.SetEgressPolicyRequest, context: Any) -> pb.SetEgressPolicyResponse:
+        await self._known(request.sandbox_id)
+        in_force = await self._executor.set_egress_policy(request.sandbox_id, to_executor(request.policy))
+        return pb.SetEgressPolicyResponse(policy=from_executor(in_force))
+
+    async def ListEgress(self, request: pb.ListEgressRequest, context: Any) -> AsyncIterator[pb.ListEgressResponse]:
+        checks.check_exec_id(request.exec_id)
+        await self._known(request.sandbox_id)
+        asked = executor.ListEgressRequest(
+            sandbox_id=request.sandbox_id,
+            exec_id=request.exec_id,
+            # The two enumerations have the same numbers.
+            verdict=executor.EgressVerdict.ValueType(request.verdict),
+            after_sequence=request.after_sequence,
+            follow=request.follow,
+        )
+        async with aclosing(self._executor.list_egress(asked)) as responses:
+            async for response in responses:
+                yield pb.ListEgressResponse(records=[egress_record(record) for record in response.records])
+
     async def _known(self, sandbox_id: str) -> SandboxRecord:
         checks.check_sandbox_id(sandbox_id)
         record = await self._store.sandbox(sandbox_id)
@@ -208,8 +233,9 @@ def _file_info(file: executor.FileInfo) -> pb.FileInfo:
     )
 
 
-def _sandbox(record: SandboxRecord) -> pb.Sandbox:
+def _sandbox(record: SandboxRecord, egress: executor.EgressPolicy | None = None) -> pb.Sandbox:
     return pb.Sandbox(
+        egress=None if egress is None else from_executor(egress),
         id=record.sandbox_id,
         language=record.language,
         create_time=_timestamp(record.create_time_ns),

@@ -80,7 +80,7 @@ async def port(request: pytest.FixtureRequest, fake: FakeExecutor) -> AsyncItera
 
 @pytest.fixture
 async def sandbox_id(fake: FakeExecutor) -> str:
-    return (await fake.create_sandbox(pb.Limits())).id
+    return (await fake.create_sandbox(pb.CreateSandboxRequest())).id
 
 
 def header(sandbox_id: str) -> pb.WriteFileHeader:

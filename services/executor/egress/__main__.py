@@ -19,6 +19,7 @@ from services.executor.egress.cache.disk import open_cache
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.connect_hosts import InvalidConnectHosts, connect_hosts
 from services.executor.egress.control import InvalidMessage
+from services.executor.egress.package_rules import NO_POLICY, InvalidPackagePolicy, load_package_policy
 from services.executor.egress.privileges import drop_privileges
 from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.egress.serving import serve
@@ -40,6 +41,7 @@ def main() -> int:
     try:
         # These lie where the machine's owner may keep them from the user that the doors become.
         registries = load_registries(config.registries)
+        policy = NO_POLICY if config.package_policy is None else load_package_policy(config.package_policy)
         hosts = connect_hosts(config.connect_hosts, registries=registries, registries_open=config.connect_registries)
         context = tls_context()
         cache_root = _open_directory(config.cache_directory)
@@ -51,13 +53,15 @@ def main() -> int:
                 control=control,
                 peer_uid=peer_uid,
                 registries=registries,
+                policy=policy,
+                traffic=config.traffic,
                 connect_hosts=hosts,
                 context=context,
                 cache=cache,
                 workers=workers,
             )
         )
-    except (InvalidRegistries, InvalidConnectHosts, InvalidMessage, OSError) as error:
+    except (InvalidRegistries, InvalidPackagePolicy, InvalidConnectHosts, InvalidMessage, OSError) as error:
         _log.error("doors stopped", error=str(error))
         return 1
     return 0

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from services.executor.egress.connect_hosts import ConnectHosts, decide
+from services.executor.egress.limits import BYTES_RULE, Allowance, AllowanceSpent
 from services.executor.egress.policy import CLOSED, EgressPolicy
 from services.executor.egress.records import INSTALL_UID, Phase, printable
 from services.executor.egress.reports import Reports
@@ -130,6 +131,7 @@ class SandboxDoor:
         connect_hosts: ConnectHosts,
         dialler: Dialler,
         reports: Reports,
+        allowance: Allowance,
     ) -> None:
         self._sandbox = sandbox
         self._peer_uid = peer_uid
@@ -137,6 +139,7 @@ class SandboxDoor:
         self._connect_hosts = connect_hosts
         self._dialler = dialler
         self._reports = reports
+        self._allowance = allowance
         self._install_open = False
         self._policy = CLOSED
         self._listener: socket.socket | None = None
@@ -248,7 +251,7 @@ class SandboxDoor:
             transport.abort()
 
     async def _serve_connect(self, connection: socket.socket, uid: int) -> None:
-        visit = Visit(sandbox=self._sandbox, phase=self._phase(uid), uid=uid)
+        visit = Visit(sandbox=self._sandbox, phase=self._phase(uid), uid=uid, allowance=self._allowance)
         try:
             await serve_tunnel(
                 connection,
@@ -278,6 +281,7 @@ class SandboxDoor:
             uid=visit.uid,
             install_open=self._install_open,
         )
+        self._check_allowance()
 
     def _report_malformed(self, uid: int, status: int) -> None:
         self._report_refused(uid=uid, rule="malformed request", status=status)
@@ -301,18 +305,42 @@ class SandboxDoor:
                 advice="the doors of this sandbox are open during installs alone.",
             )
 
+    def _check_allowance(self) -> None:
+        if self._allowance.is_spent:
+            raise Refused(
+                status=403,
+                rule=BYTES_RULE,
+                advice="this sandbox has had all bytes that the operator grants it in 24 hours.",
+            )
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await self._reports.room()
         assert isinstance(request.protocol, DoorProtocol)
         uid = request.protocol.uid
         visit = Visit(
-            sandbox=self._sandbox, phase=self._phase(uid), uid=uid, method=request.method, path=request.raw_path
+            sandbox=self._sandbox,
+            phase=self._phase(uid),
+            uid=uid,
+            method=request.method,
+            path=request.raw_path,
+            allowance=self._allowance,
         )
         try:
             self._check_policy(visit.phase)
             _check_request(request, uid, install_open=self._install_open)
+            self._check_allowance()
             async with self._request_slots:
-                return await self._answer(request, visit)
+                response = await self._answer(request, visit)
+                if isinstance(response, web.Response):
+                    # Its body goes out as a whole, behind this.
+                    await self._allowance.spend(visit.bytes)
+                return response
+        except AllowanceSpent:
+            # The head may have gone out already: what the client has must not look like the whole.
+            visit.conclude("refused", BYTES_RULE, visit.status)
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
         except TurnedAway as reason:
             visit.conclude(reason.verdict, reason.rule, reason.status)
             return _turn_away(request, visit, reason)

@@ -1,8 +1,9 @@
 """What one sandbox may reach. A bad or empty policy closes; it never opens."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 MAX_HOSTS = 32
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -61,6 +62,33 @@ class EgressPolicy:
 
 CLOSED = EgressPolicy()
 DEFAULT = EgressPolicy(registries=True)
+
+Opening = Literal["registries", "install", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """The most that the operator allows; a sandbox can only narrow it.
+
+    Attributes:
+        opening: `registries`, `install` (the doors of every sandbox are open during INSTALL alone) or `none`.
+        hosts: exact names that a sandbox's policy may name for CONNECT.
+    """
+
+    opening: Opening = "registries"
+    hosts: frozenset[str] = frozenset()
+
+    def narrow(self, policy: EgressPolicy) -> EgressPolicy:
+        """The policy in force for a sandbox that asked for `policy`."""
+        if self.opening == "none":
+            return CLOSED
+        return replace(
+            policy, hosts=policy.hosts & self.hosts, install_only=policy.install_only or self.opening == "install"
+        )
+
+    def first_refused(self, hosts: Iterable[str]) -> str | None:
+        """The first host, by name, that the operator does not allow."""
+        return min(set(hosts) - self.hosts, default=None)
 
 
 def is_host_name(text: str) -> bool:

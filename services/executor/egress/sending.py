@@ -37,10 +37,10 @@ async def send_held(request: web.BaseRequest, visit: Visit, artefact: Artefact, 
         while visit.bytes < size:
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError
+            count = min(_SENT_AT_ONCE_BYTES, size - visit.bytes)
+            await visit.allowance.spend(count)
             async with asyncio.timeout(_CLIENT_STALL_SECONDS):
-                visit.bytes += await loop.sendfile(
-                    request.transport, held.file, visit.bytes, min(_SENT_AT_ONCE_BYTES, size - visit.bytes)
-                )
+                visit.bytes += await loop.sendfile(request.transport, held.file, visit.bytes, count)
         async with asyncio.timeout(_CLIENT_STALL_SECONDS):
             await response.write_eof()
     return response
@@ -58,6 +58,7 @@ async def send_followed(
     response = await send_head(request, visit, artefact, size)
     async with _concluded(request, visit, artefact):
         while piece:
+            await visit.allowance.spend(len(piece))
             async with asyncio.timeout(_CLIENT_STALL_SECONDS):
                 await response.write(piece)
             visit.bytes += len(piece)

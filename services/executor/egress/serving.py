@@ -15,8 +15,10 @@ from services.executor.egress.control import ChannelClosed, ControlChannel, Inva
 from services.executor.egress.dialling import SystemDialler
 from services.executor.egress.downloads import Downloads
 from services.executor.egress.ecosystems.catalogue import branches
+from services.executor.egress.limits import Allowance, TrafficLimits
 from services.executor.egress.listening import Answer, SandboxDoor
 from services.executor.egress.mirror import Mirror
+from services.executor.egress.package_rules import PackagePolicy
 from services.executor.egress.pages import Pages
 from services.executor.egress.policy import CLOSED, EgressPolicy, InvalidPolicy
 from services.executor.egress.registries import Registries
@@ -35,6 +37,8 @@ async def serve(
     control: socket.socket,
     peer_uid: int,
     registries: Registries,
+    policy: PackagePolicy,
+    traffic: TrafficLimits,
     connect_hosts: ConnectHosts,
     context: ssl.SSLContext,
     cache: Cache,
@@ -50,13 +54,18 @@ async def serve(
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
     mirror = Mirror(
-        branches=branches(registries, rules={}),
+        branches=branches(registries, rules=policy.rules),
         pages=Pages(upstream=upstream, cache=cache, workers=workers),
         downloads=Downloads(upstream=upstream, cache=cache, workers=workers),
         reports=reports,
     )
     keeper = DoorKeeper(
-        channel=channel, peer_uid=peer_uid, answer=mirror.answer, connect_hosts=connect_hosts, reports=reports
+        channel=channel,
+        peer_uid=peer_uid,
+        answer=mirror.answer,
+        connect_hosts=connect_hosts,
+        reports=reports,
+        traffic=traffic,
     )
     try:
         await keeper.run()
@@ -80,6 +89,7 @@ class DoorKeeper:
         answer: Answer,
         connect_hosts: ConnectHosts,
         reports: Reports,
+        traffic: TrafficLimits,
     ) -> None:
         self._channel = channel
         self._peer_uid = peer_uid
@@ -87,6 +97,7 @@ class DoorKeeper:
         self._connect_hosts = connect_hosts
         self._dialler = SystemDialler()
         self._reports = reports
+        self._traffic = traffic
         self._doors: dict[str, SandboxDoor] = {}
 
     async def run(self) -> None:
@@ -117,7 +128,10 @@ class DoorKeeper:
                     await door.close()
                 return {"type": "closed", "sandbox": sandbox}
             case "phase" if message.descriptor is None:
-                return self._set_phase(sandbox, message.fields.get("install"))
+                answer = self._set_phase(sandbox, message.fields.get("install"))
+                # Whoever hears the answer has heard of every decision before it.
+                await self._reports.told()
+                return answer
             case "policy" if message.descriptor is None:
                 # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
                 if (door := self._doors.get(sandbox)) is not None:
@@ -141,6 +155,7 @@ class DoorKeeper:
                 connect_hosts=self._connect_hosts,
                 dialler=self._dialler,
                 reports=self._reports,
+                allowance=Allowance(self._traffic),
             )
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.

@@ -12,6 +12,7 @@ import structlog
 from services.executor.egress.addresses import Address, ForbiddenAddress, check_addresses
 from services.executor.egress.client_hello import ClientHelloReader, InvalidHello
 from services.executor.egress.connect_request import END_OF_HEAD, MAX_HEAD_BYTES, parse_head, requested_host
+from services.executor.egress.limits import BYTES_RULE, Allowance, AllowanceSpent
 from services.executor.egress.verdicts import Refused, TurnedAway, UpstreamFailed, Visit
 
 _log = structlog.get_logger()
@@ -212,33 +213,38 @@ async def _carry(client: socket.socket, upstream: socket.socket, hello: bytes, v
                 visit.bytes += size
                 moved()
 
-            ended = await _both_ways(
-                _pass_on(client, upstream, hello, lambda _size: moved()),
-                _pass_on(upstream, client, b"", moved_to_client),
+            rule = await _both_ways(
+                _pass_on(client, upstream, hello, visit.allowance, lambda _size: moved()),
+                _pass_on(upstream, client, b"", visit.allowance, moved_to_client),
             )
     except TimeoutError:
         visit.rule = "connect: idle"
     else:
-        visit.rule = "connect" if ended else "connect: broke off"
+        visit.rule = rule
 
 
-async def _both_ways(*ways: Coroutine[None, None, None]) -> bool:
-    """Wait for both to end; False if one broke off, which cuts the other."""
-    ended = True
+async def _both_ways(*ways: Coroutine[None, None, None]) -> str:
+    """Wait for both to end, or for one to break off, which cuts the other; the rule that tells which."""
+    rule = "connect"
     try:
         async with asyncio.TaskGroup() as group:
             for way in ways:
                 group.create_task(way)
     except* OSError:
-        ended = False
-    return ended
+        rule = "connect: broke off"
+    except* AllowanceSpent:
+        rule = BYTES_RULE
+    return rule
 
 
-async def _pass_on(source: socket.socket, target: socket.socket, first: bytes, moved: Callable[[int], None]) -> None:
+async def _pass_on(
+    source: socket.socket, target: socket.socket, first: bytes, allowance: Allowance, moved: Callable[[int], None]
+) -> None:
     """Pass on `first` and then what comes, reading only while the target takes it, and the end of the stream too."""
     loop = asyncio.get_running_loop()
     piece = first or await loop.sock_recv(source, _PIECE_BYTES)
     while piece:
+        await allowance.spend(len(piece))
         await loop.sock_sendall(target, piece)
         moved(len(piece))
         piece = await loop.sock_recv(source, _PIECE_BYTES)

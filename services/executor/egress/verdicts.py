@@ -1,8 +1,9 @@
 """How a request is turned away, and the account that is kept of each one while it is served."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.executor.egress.limits import NO_LIMITS, Allowance
 from services.executor.egress.records import EgressRecord, Phase, Verdict, printable
 
 
@@ -36,7 +37,10 @@ class UpstreamFailed(TurnedAway):
 
 @dataclass(kw_only=True)
 class Visit:
-    """One request and what has come of it so far; it counts as failed until a door says otherwise."""
+    """One request and what has come of it so far; it counts as failed until a door says otherwise.
+
+    Whoever streams a body to the client calls `await visit.allowance.spend(len(chunk))` before it writes each chunk.
+    """
 
     sandbox: str
     phase: Phase
@@ -49,6 +53,7 @@ class Visit:
     rule: str = "client closed"
     bytes: int = 0
     digest: str = ""
+    allowance: Allowance = field(default_factory=lambda: Allowance(NO_LIMITS))
 
     def conclude(self, verdict: Verdict, rule: str, status: int) -> None:
         """Settle what the record will say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -45,9 +46,29 @@ class FakeGateway(GatewayServiceServicer):
         self.exec_requests: list[pb.ExecRequest] = []
         self.attach_requests: list[pb.AttachExecRequest] = []
         self.removed: list[str] = []
+        self.create_requests: list[pb.CreateSandboxRequest] = []
+        self.policy = pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES)
+        self.records: list[pb.EgressRecord] = []
+        self.egress_requests: list[pb.ListEgressRequest] = []
 
     def CreateSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.create_requests.append(request)
         return pb.CreateSandboxResponse(sandbox=pb.Sandbox(id=SANDBOX))
+
+    def GetSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        return pb.GetSandboxResponse(sandbox=pb.Sandbox(id=SANDBOX, egress=self.policy))
+
+    def SetEgressPolicy(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.policy = request.policy
+        return pb.SetEgressPolicyResponse(policy=self.policy)
+
+    def ListEgress(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.egress_requests.append(request)
+        records = [record for record in self.records if record.sequence > request.after_sequence]
+        for record in records[: self.break_after]:
+            yield pb.ListEgressResponse(records=[record])
+        if self.break_after is not None and len(self.egress_requests) == 1:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
 
     def RemoveSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.removed.append(request.sandbox_id)
@@ -192,6 +213,91 @@ def test_errors_carry_reason_and_metadata(gateway: FakeGateway) -> None:
         "gone",
         {"path": "x"},
     )
+
+
+CLOSED = pb.EgressPolicy(mode=pb.EGRESS_MODE_NONE)
+INSTALL_ONLY = pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES, install_only=True)
+WIDE = pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES, hosts=["a.example.org", "b.example.org"])
+WIDE_OPTIONS = ["--egress", "registries", "--allow-host", "a.example.org", "--allow-host", "b.example.org"]
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ([], pb.EgressPolicy()), (["--egress", "none"], CLOSED), (["--egress", "install"], INSTALL_ONLY),
+        (WIDE_OPTIONS, WIDE),
+    ],
+)  # fmt: skip
+def test_a_sandbox_is_made_with_the_policy_that_is_named(
+    gateway: FakeGateway, tmp_path: Path, options: list[str], policy: pb.EgressPolicy
+) -> None:
+    (tmp_path / "main.py").write_text("pass")
+    assert call(["create", *options]) == 0
+    assert call(["run", *options, str(tmp_path)]) == 0
+    assert [request.egress for request in gateway.create_requests] == [policy, policy]
+
+
+@pytest.mark.parametrize(
+    ("options", "policy", "text"),
+    [
+        (["--egress", "none"], CLOSED, "egress none\n"),
+        (["--egress", "install"], INSTALL_ONLY, "egress install\n"),
+        (WIDE_OPTIONS, WIDE, "egress registries\nallow-host a.example.org\nallow-host b.example.org\n"),
+    ],
+)
+def test_a_policy_is_set_as_a_whole_and_printed(
+    gateway: FakeGateway, capfd: pytest.CaptureFixture[str], options: list[str], policy: pb.EgressPolicy, text: str
+) -> None:
+    assert call(["policy", *options, SANDBOX]) == 0
+    assert gateway.policy == policy
+    assert call(["policy", SANDBOX]) == 0
+    assert capfd.readouterr().out == text * 2
+
+
+def test_a_host_alone_does_not_open_a_policy(gateway: FakeGateway) -> None:
+    assert call(["policy", "--allow-host", "a.example.org", SANDBOX]) == 125
+    assert gateway.policy.hosts == []
+
+
+def refusal(sequence: int, **fields: object) -> pb.EgressRecord:
+    row: dict[str, object] = {
+        "exec_id": "ex_a", "phase": pb.EGRESS_PHASE_INSTALL, "verdict": pb.EGRESS_VERDICT_REFUSED, "method": "GET",
+        "path": "/pypi/simple/demo/", "status": 403, "rule": "policy: demo: denied by 'demo'",
+    }  # fmt: skip
+    return pb.EgressRecord(sequence=sequence, **{**row, **fields})  # type: ignore[arg-type]  # fields of the message
+
+
+def test_egress_is_one_line_for_each_decision(gateway: FakeGateway, capfd: pytest.CaptureFixture[str]) -> None:
+    gateway.records = [refusal(1), refusal(2, exec_id="", method="", path="", status=0, rule="preamble")]
+    assert call(["egress", "--exec", "ex_a", "--refused", "--follow", SANDBOX]) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert first.split()[1:5] == ["REFUSED", "INSTALL", "ex_a", "403"]
+    assert first.endswith("GET /pypi/simple/demo/ (policy: demo: denied by 'demo')")
+    assert second.split()[1:] == ["REFUSED", "INSTALL", "-", "0", "0", "(no", "request)", "(preamble)"]
+    (request,) = gateway.egress_requests
+    assert (request.exec_id, request.verdict, request.follow) == ("ex_a", pb.EGRESS_VERDICT_REFUSED, True)
+    assert call(["egress", "--json", SANDBOX]) == 0
+    assert [json.loads(line)["sequence"] for line in capfd.readouterr().out.splitlines()] == ["1", "2"]
+
+
+def test_egress_lines_cannot_be_forged_nor_steer_the_terminal(
+    gateway: FakeGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gateway.records = [refusal(1, path="/\n2026-01-01 allowed\r\x1b[2J\x9b1A\u202e\u2028", rule="x\ny", host="h\n")]
+    for options in ([], ["--json"]):
+        assert call(["egress", *options, SANDBOX]) == 0
+        out = capfd.readouterr().out
+        assert out.count("\n") == 1
+        assert out[:-1].isprintable()
+
+
+def test_a_lost_tail_goes_on_behind_the_last_record(gateway: FakeGateway, capfd: pytest.CaptureFixture[str]) -> None:
+    gateway.records = [refusal(number) for number in range(1, 5)]
+    gateway.break_after = 3
+    assert call(["egress", "--follow", "--json", SANDBOX]) == 0
+    shown = [json.loads(line)["sequence"] for line in capfd.readouterr().out.splitlines()]
+    assert shown == ["1", "2", "3", "4"]
+    assert [request.after_sequence for request in gateway.egress_requests] == [0, 3]
 
 
 def test_another_process_is_never_taken_for_a_service(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,10 @@ from aiohttp import web
 from services.executor.egress import policy
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors
+from services.executor.egress.limits import NO_LIMITS, TrafficLimits
 from services.executor.egress.records import EgressRecord
 
-from .harness import SANDBOX, FakePypi, OpenDoors, listening_socket, project, registries_text
+from .harness import SANDBOX, FakePypi, OpenDoors, StartDoors, listening_socket, project, registries_text
 
 
 @pytest.fixture
@@ -30,10 +31,19 @@ async def pypi() -> AsyncIterator[FakePypi]:
 
 
 @pytest.fixture
-async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[OpenDoors]]]:
+async def start_doors(tmp_path: Path) -> AsyncIterator[StartDoors]:
     started: list[Doors] = []
 
-    async def start(url: str, *, cache_bytes: int = 1 << 30, redirects: Sequence[str] = ()) -> OpenDoors:
+    async def start(
+        url: str,
+        *,
+        cache_bytes: int = 1 << 30,
+        redirects: Sequence[str] = (),
+        rules: str = "",
+        traffic: TrafficLimits = NO_LIMITS,
+    ) -> OpenDoors:
+        package_policy = tmp_path / "packages.toml"
+        package_policy.write_text(rules)
         registries = tmp_path / "registries.toml"
         registries.write_text(registries_text(url, redirects))
         records: asyncio.Queue[EgressRecord] = asyncio.Queue()
@@ -49,6 +59,8 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[O
             registries=registries,
             cache_directory=cache if cache_bytes else None,
             cache_bytes=cache_bytes,
+            package_policy=package_policy if rules else None,
+            traffic=traffic,
         )
         doors = Doors(config, on_egress=records.put_nowait)
         await doors.start()
@@ -56,7 +68,14 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[O
         path = str(tmp_path / "doors.sock")
         with listening_socket(path) as listener:
             await doors.open(SANDBOX, listener, policy.DEFAULT)
-        return OpenDoors(doors=doors, records=records, socket_path=path, registries=registries, cache=cache)
+        return OpenDoors(
+            doors=doors,
+            records=records,
+            socket_path=path,
+            registries=registries,
+            cache=cache,
+            package_policy=package_policy,
+        )
 
     yield start
     for doors in started:
@@ -64,7 +83,7 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[O
 
 
 @pytest.fixture
-async def opened(pypi: FakePypi, start_doors: Callable[[str], Awaitable[OpenDoors]]) -> OpenDoors:
+async def opened(pypi: FakePypi, start_doors: StartDoors) -> OpenDoors:
     return await start_doors(pypi.url)
 
 

@@ -6,11 +6,12 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from services.executor.egress.door_process import Doors
+from services.executor.egress.limits import TrafficLimits
 from services.executor.egress.records import EgressRecord
 
 SANDBOX = "sb_" + "a" * 26
@@ -52,7 +53,7 @@ class FakePypi:
     breaks: bool = False
     breaks_off: bool = False
     stall: asyncio.Event | None = None
-    stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    stalled: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     length_is_told: bool = True
 
     @property
@@ -98,7 +99,7 @@ class FakePypi:
             return response
         await response.write(self.content[:100_000])
         if self.stall is not None:
-            self.stalled.set()
+            self.stalled.put_nowait(None)
             await self.stall.wait()
         if self.breaks_off:
             return self._cut(request)
@@ -140,6 +141,7 @@ class OpenDoors:
     socket_path: str
     registries: Path
     cache: Path
+    package_policy: Path
 
     async def raw(self, data: bytes) -> bytes:
         """Everything that the door says to these bytes until it closes."""
@@ -164,6 +166,20 @@ class OpenDoors:
 
     async def record(self) -> EgressRecord:
         return await asyncio.wait_for(self.records.get(), 10)
+
+
+class StartDoors(Protocol):
+    """Starts doors that lead to one URL; `rules` is the text of a package policy."""
+
+    async def __call__(
+        self,
+        url: str,
+        *,
+        cache_bytes: int = ...,
+        redirects: Sequence[str] = ...,
+        rules: str = ...,
+        traffic: TrafficLimits = ...,
+    ) -> OpenDoors: ...
 
 
 def listening_socket(path: str) -> socket.socket:

@@ -15,6 +15,7 @@ from services.executor.egress.config import DoorsConfig
 from services.executor.egress.connect_hosts import connect_hosts
 from services.executor.egress.control import ControlChannel
 from services.executor.egress.door_process import Doors, DoorsUnavailable
+from services.executor.egress.limits import NO_LIMITS, Allowance
 from services.executor.egress.listening import SandboxDoor
 from services.executor.egress.policy import CLOSED, DEFAULT, EgressPolicy
 from services.executor.egress.records import EgressRecord
@@ -88,7 +89,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     operator = connect_hosts([HOST], registries=load_registries(), registries_open=False)
     door = SandboxDoor(
         sandbox=SANDBOX, peer_uid=os.geteuid(), answer=no_mirror, connect_hosts=operator, dialler=dialler,
-        reports=reports,
+        reports=reports, allowance=Allowance(NO_LIMITS),
     )  # fmt: skip  # one call reads best in two lines
     door.set_policy(POLICY)
     path = str(tmp_path / "doors.sock")

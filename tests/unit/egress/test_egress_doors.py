@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from services.executor.egress.door_process import DoorControl, Doors, DoorsUnava
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.records import EgressRecord
 
-from .harness import CONTENT, METADATA, SANDBOX, STORED, FakePypi, OpenDoors, listening_socket, sha256
+from .harness import CONTENT, METADATA, SANDBOX, STORED, FakePypi, OpenDoors, StartDoors, listening_socket, sha256
 
 FILE = f"/pypi/files/{sha256(CONTENT)}/{sha256(METADATA)}/{STORED}"
 
@@ -190,9 +189,7 @@ async def test_a_closed_sandbox_is_not_served(opened: OpenDoors) -> None:
         await opened.doors.set_install_phase(SANDBOX, True)
 
 
-async def test_an_unreachable_registry_is_an_answer(
-    start_doors: Callable[[str], Awaitable[OpenDoors]], unused_port: int
-) -> None:
+async def test_an_unreachable_registry_is_an_answer(start_doors: StartDoors, unused_port: int) -> None:
     opened = await start_doors(f"http://127.0.0.1:{unused_port}")
     reply = await opened.ask("/pypi/simple/demo/")
     assert reply.status == 502

@@ -1,8 +1,16 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from services.executor.egress.policy import CLOSED, DEFAULT, EgressPolicy, InvalidPolicy, is_host_name
+from services.executor.egress.policy import (
+    CLOSED,
+    DEFAULT,
+    Ceiling,
+    EgressPolicy,
+    InvalidPolicy,
+    Opening,
+    is_host_name,
+)
 
 GOOD: dict[str, Any] = {"registries": True, "hosts": ["plugins.example.org"], "install_only": False}
 
@@ -39,3 +47,23 @@ def test_what_is_no_host_name(host: str) -> None:
 
 def test_a_host_name() -> None:
     assert is_host_name("plugins-artifacts.gradle.example")
+
+
+HOST = "plugins.example.org"
+WIDE = EgressPolicy(registries=True, hosts=frozenset({HOST, "other.example.org"}))
+
+
+def test_the_operator_s_ceiling_only_narrows() -> None:
+    assert Ceiling(opening="none", hosts=WIDE.hosts).narrow(WIDE) == CLOSED
+    assert Ceiling(hosts=frozenset({HOST})).narrow(WIDE) == EgressPolicy(registries=True, hosts=frozenset({HOST}))
+    installs = Ceiling(opening="install").narrow(DEFAULT)
+    assert (installs.registries, installs.install_only) == (True, True)
+    for opening in get_args(Opening):
+        assert Ceiling(opening=opening).narrow(CLOSED).registries is False
+    narrower = EgressPolicy(registries=True, install_only=True)
+    assert Ceiling().narrow(narrower) == narrower
+
+
+def test_the_first_host_that_is_not_allowed_is_named() -> None:
+    assert Ceiling(hosts=frozenset({HOST})).first_refused(WIDE.hosts) == "other.example.org"
+    assert Ceiling(hosts=WIDE.hosts).first_refused(WIDE.hosts) is None

@@ -106,7 +106,7 @@ async def _spin(process: FakeProcess) -> int:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     made = World()
-    box = await made.executor.create_sandbox(executor.Limits())
+    box = await made.executor.create_sandbox(executor.CreateSandboxRequest())
     made.sandbox_id = box.id
     await made.store.add_sandbox(
         SandboxRecord(sandbox_id=box.id, language="", create_time_ns=1, cpu_millis=0, memory_bytes=0, pids=0)

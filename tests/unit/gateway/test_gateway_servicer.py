@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway import checks
@@ -153,6 +154,71 @@ async def test_removed_sandbox_is_gone_and_removing_repeats(stub: Any, sandbox_i
     for _ in range(2):
         await stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id))
     assert list((await stub.ListSandboxes(pb.ListSandboxesRequest())).sandboxes) == []
+
+
+async def test_egress_policy_is_the_executor_s(stub: Any, sandbox_id: str, executor_fake: FakeExecutor) -> None:
+    closed = pb.EgressPolicy(mode=pb.EGRESS_MODE_NONE)
+    made = await stub.CreateSandbox(pb.CreateSandboxRequest(egress=closed))
+    assert made.sandbox.egress == closed
+    found = await stub.GetSandbox(pb.GetSandboxRequest(sandbox_id=sandbox_id))
+    assert found.sandbox.egress == pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES)
+    for _ in range(2):
+        answer = await stub.SetEgressPolicy(pb.SetEgressPolicyRequest(sandbox_id=sandbox_id, policy=closed))
+        assert answer.policy == closed
+    found = await stub.GetSandbox(pb.GetSandboxRequest(sandbox_id=sandbox_id))
+    assert found.sandbox.egress == closed
+    executor_fake.down = True
+    listed = await stub.ListSandboxes(pb.ListSandboxesRequest())
+    assert {sandbox.HasField("egress") for sandbox in listed.sandboxes} == {False}
+
+
+async def test_bad_policies_say_what_to_do(stub: Any, sandbox_id: str) -> None:
+    wide = pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES, hosts=["evil.example.org"])
+    error = await refused(stub.SetEgressPolicy(pb.SetEgressPolicyRequest(sandbox_id=sandbox_id, policy=wide)))
+    assert (error.reason, "evil.example.org" in error.message) == ("HOST_NOT_ALLOWED", True)
+    error = await refused(stub.SetEgressPolicy(pb.SetEgressPolicyRequest(sandbox_id=sandbox_id)))
+    assert error.reason == "INVALID_FIELD"
+    error = await refused(stub.SetEgressPolicy(pb.SetEgressPolicyRequest(sandbox_id=LOST, policy=wide)))
+    assert error.reason == "SANDBOX_NOT_FOUND"
+
+
+async def test_egress_records_are_passed_on(stub: Any, sandbox_id: str, executor_fake: FakeExecutor) -> None:
+    sandbox = executor_fake.sandboxes[sandbox_id]
+    exec_id = "ex_" + "a" * 26
+    sandbox.decide(path="/1", verdict=executor.EGRESS_VERDICT_ALLOWED, uid=1000, bytes=5)
+    sandbox.decide(
+        path="/2",
+        verdict=executor.EGRESS_VERDICT_REFUSED,
+        exec_id=exec_id,
+        phase=executor.EGRESS_PHASE_INSTALL,
+        denial=executor.EGRESS_DENIAL_RELEASES,
+        package="demo",
+    )
+    request = pb.ListEgressRequest(sandbox_id=sandbox_id)
+    found = [record async for response in stub.ListEgress(request) for record in response.records]
+    for record in found:
+        record.ClearField("time")
+    assert found == [
+        pb.EgressRecord(sequence=1, path="/1", verdict=pb.EGRESS_VERDICT_ALLOWED, uid=1000, bytes=5),
+        pb.EgressRecord(
+            sequence=2,
+            path="/2",
+            verdict=pb.EGRESS_VERDICT_REFUSED,
+            exec_id=exec_id,
+            phase=pb.EGRESS_PHASE_INSTALL,
+            denial=pb.EGRESS_DENIAL_RELEASES,
+            package="demo",
+        ),
+    ]
+    request = pb.ListEgressRequest(sandbox_id=sandbox_id, follow=True, verdict=pb.EGRESS_VERDICT_REFUSED)
+    tail = aiter(stub.ListEgress(request))
+    assert (await anext(tail)).records[0].sequence == 2
+    sandbox.decide(path="/3", verdict=executor.EGRESS_VERDICT_REFUSED)
+    assert (await anext(tail)).records[0].sequence == 3
+    await stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id))
+    assert [response async for response in tail] == []
+    bad = await refused(anext(aiter(stub.ListEgress(pb.ListEgressRequest(sandbox_id=sandbox_id, exec_id="mine")))))
+    assert bad.metadata["field"] == "exec_id"
 
 
 BAD_EXECS: dict[str, dict[str, Any]] = {

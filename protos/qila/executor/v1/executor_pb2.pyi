@@ -29,6 +29,27 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _EgressMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EgressModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EgressMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EGRESS_MODE_UNSPECIFIED: _EgressMode.ValueType  # 0
+    EGRESS_MODE_REGISTRIES: _EgressMode.ValueType  # 1
+    """Reads from the package registries."""
+    EGRESS_MODE_NONE: _EgressMode.ValueType  # 2
+    """Nothing."""
+
+class EgressMode(_EgressMode, metaclass=_EgressModeEnumTypeWrapper): ...
+
+EGRESS_MODE_UNSPECIFIED: EgressMode.ValueType  # 0
+EGRESS_MODE_REGISTRIES: EgressMode.ValueType  # 1
+"""Reads from the package registries."""
+EGRESS_MODE_NONE: EgressMode.ValueType  # 2
+"""Nothing."""
+Global___EgressMode: _TypeAlias = EgressMode  # noqa: Y015
+
 class _SandboxState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -133,6 +154,75 @@ STREAM_STDOUT: Stream.ValueType  # 1
 STREAM_STDERR: Stream.ValueType  # 2
 Global___Stream: _TypeAlias = Stream  # noqa: Y015
 
+class _EgressPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EgressPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EgressPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EGRESS_PHASE_UNSPECIFIED: _EgressPhase.ValueType  # 0
+    EGRESS_PHASE_INSTALL: _EgressPhase.ValueType  # 1
+    """The install user, while an install ran."""
+    EGRESS_PHASE_RUN: _EgressPhase.ValueType  # 2
+    """Everybody else."""
+
+class EgressPhase(_EgressPhase, metaclass=_EgressPhaseEnumTypeWrapper): ...
+
+EGRESS_PHASE_UNSPECIFIED: EgressPhase.ValueType  # 0
+EGRESS_PHASE_INSTALL: EgressPhase.ValueType  # 1
+"""The install user, while an install ran."""
+EGRESS_PHASE_RUN: EgressPhase.ValueType  # 2
+"""Everybody else."""
+Global___EgressPhase: _TypeAlias = EgressPhase  # noqa: Y015
+
+class _EgressVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EgressVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EgressVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EGRESS_VERDICT_UNSPECIFIED: _EgressVerdict.ValueType  # 0
+    EGRESS_VERDICT_ALLOWED: _EgressVerdict.ValueType  # 1
+    EGRESS_VERDICT_REFUSED: _EgressVerdict.ValueType  # 2
+    """What was asked is not allowed, or a part of an index was left out."""
+    EGRESS_VERDICT_FAILED: _EgressVerdict.ValueType  # 3
+    """What was asked is allowed, but the registry did not deliver it, or the client went away."""
+
+class EgressVerdict(_EgressVerdict, metaclass=_EgressVerdictEnumTypeWrapper): ...
+
+EGRESS_VERDICT_UNSPECIFIED: EgressVerdict.ValueType  # 0
+EGRESS_VERDICT_ALLOWED: EgressVerdict.ValueType  # 1
+EGRESS_VERDICT_REFUSED: EgressVerdict.ValueType  # 2
+"""What was asked is not allowed, or a part of an index was left out."""
+EGRESS_VERDICT_FAILED: EgressVerdict.ValueType  # 3
+"""What was asked is allowed, but the registry did not deliver it, or the client went away."""
+Global___EgressVerdict: _TypeAlias = EgressVerdict  # noqa: Y015
+
+class _EgressDenial:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EgressDenialEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EgressDenial.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EGRESS_DENIAL_UNSPECIFIED: _EgressDenial.ValueType  # 0
+    EGRESS_DENIAL_PACKAGE: _EgressDenial.ValueType  # 1
+    """The operator's package policy refuses the package."""
+    EGRESS_DENIAL_RELEASES: _EgressDenial.ValueType  # 2
+    """The operator's package policy left releases of the package out of an index."""
+    EGRESS_DENIAL_EGRESS: _EgressDenial.ValueType  # 3
+    """The sandbox's egress policy, a host that it may not reach, or its limit of bytes."""
+
+class EgressDenial(_EgressDenial, metaclass=_EgressDenialEnumTypeWrapper): ...
+
+EGRESS_DENIAL_UNSPECIFIED: EgressDenial.ValueType  # 0
+EGRESS_DENIAL_PACKAGE: EgressDenial.ValueType  # 1
+"""The operator's package policy refuses the package."""
+EGRESS_DENIAL_RELEASES: EgressDenial.ValueType  # 2
+"""The operator's package policy left releases of the package out of an index."""
+EGRESS_DENIAL_EGRESS: EgressDenial.ValueType  # 3
+"""The sandbox's egress policy, a host that it may not reach, or its limit of bytes."""
+Global___EgressDenial: _TypeAlias = EgressDenial  # noqa: Y015
+
 @_typing.final
 class Limits(_message.Message):
     """Limits of one sandbox. A zero field takes the installation's default."""
@@ -168,16 +258,22 @@ class CreateSandboxRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMITS_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def egress(self) -> Global___EgressPolicy:
+        """Absent: the registries, as far as the operator allows."""
+
     def __init__(
         self,
         *,
         limits: Global___Limits | None = ...,
+        egress: Global___EgressPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "limits", b"limits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +308,7 @@ class Sandbox(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """"sb_" and 26 of [a-z2-7]."""
     state: Global___SandboxState.ValueType
@@ -221,6 +318,10 @@ class Sandbox(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def egress(self) -> Global___EgressPolicy:
+        """The policy in force: what was asked for, narrowed to what the operator allows."""
+
     def __init__(
         self,
         *,
@@ -229,14 +330,49 @@ class Sandbox(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         limits: Global___Limits | None = ...,
         image: _builtins.str = ...,
+        egress: Global___EgressPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "egress", b"egress", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "image", b"image", "limits", b"limits", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "egress", b"egress", "id", b"id", "image", b"image", "limits", b"limits", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Sandbox: _TypeAlias = Sandbox  # noqa: Y015
+
+@_typing.final
+class EgressPolicy(_message.Message):
+    """What a sandbox may reach. The operator's own setting is the ceiling: a sandbox can only narrow it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    INSTALL_ONLY_FIELD_NUMBER: _builtins.int
+    mode: Global___EgressMode.ValueType
+    """Unspecified, of a new sandbox: registries."""
+    install_only: _builtins.bool
+    """The doors are open while an install runs, for the install alone."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further hosts that CONNECT may reach, port 443: exact lower-case names, at most 32, each allowed by the operator
+        (QILA_CONNECT_HOSTS). Must be empty with mode NONE.
+        """
+
+    def __init__(
+        self,
+        *,
+        mode: Global___EgressMode.ValueType = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        install_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "install_only", b"install_only", "mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EgressPolicy: _TypeAlias = EgressPolicy  # noqa: Y015
 
 @_typing.final
 class GetSandboxRequest(_message.Message):
@@ -455,6 +591,7 @@ class SurveySummary(_message.Message):
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
     HAS_OWN_DEPS_FIELD_NUMBER: _builtins.int
+    PACKAGE_POLICY_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256, lower-case hex, over all entries; the same digest means that nothing changed."""
     file_count: _builtins.int
@@ -462,6 +599,8 @@ class SurveySummary(_message.Message):
     """Files beyond the limit of 20,000, unreadable directories and names that are not UTF-8."""
     has_own_deps: _builtins.bool
     """True if something that is not a link stands at the workspace's "deps"."""
+    package_policy: _builtins.str
+    """Digest of the operator's package policy, a part of every fingerprint; empty if there is none."""
     @_builtins.property
     def environments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Environment]: ...
     @_builtins.property
@@ -477,10 +616,11 @@ class SurveySummary(_message.Message):
         environments: _abc.Iterable[Global___Environment] | None = ...,
         toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         has_own_deps: _builtins.bool = ...,
+        package_policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "has_own_deps", b"has_own_deps", "skipped_count", b"skipped_count", "toolchains", b"toolchains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "has_own_deps", b"has_own_deps", "package_policy", b"package_policy", "skipped_count", b"skipped_count", "toolchains", b"toolchains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1410,17 +1550,204 @@ class SetInstallPhaseResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KILLED_COUNT_FIELD_NUMBER: _builtins.int
+    EGRESS_SEQUENCE_FIELD_NUMBER: _builtins.int
     killed_count: _builtins.int
     """Processes of the install user that were still alive when the phase was closed."""
+    egress_sequence: _builtins.int
+    """Sequence of the sandbox's newest egress record; 0 if there is none."""
     def __init__(
         self,
         *,
         killed_count: _builtins.int = ...,
+        egress_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["killed_count", b"killed_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress_sequence", b"egress_sequence", "killed_count", b"killed_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetInstallPhaseResponse: _TypeAlias = SetInstallPhaseResponse  # noqa: Y015
+
+@_typing.final
+class SetEgressPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    @_builtins.property
+    def policy(self) -> Global___EgressPolicy:
+        """Must be there, with its mode: nothing opens by being left out."""
+
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        policy: Global___EgressPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetEgressPolicyRequest: _TypeAlias = SetEgressPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetEgressPolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___EgressPolicy:
+        """The policy in force."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___EgressPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetEgressPolicyResponse: _TypeAlias = SetEgressPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListEgressRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    """Only records of this exec. Empty: all."""
+    verdict: Global___EgressVerdict.ValueType
+    """Only records with this verdict. Unspecified: all."""
+    after_sequence: _builtins.int
+    """Only records after this one."""
+    follow: _builtins.bool
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        verdict: Global___EgressVerdict.ValueType = ...,
+        after_sequence: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "exec_id", b"exec_id", "follow", b"follow", "sandbox_id", b"sandbox_id", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEgressRequest: _TypeAlias = ListEgressRequest  # noqa: Y015
+
+@_typing.final
+class ListEgressResponse(_message.Message):
+    """At least one record, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___EgressRecord]: ...
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___EgressRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEgressResponse: _TypeAlias = ListEgressResponse  # noqa: Y015
+
+@_typing.final
+class EgressRecord(_message.Message):
+    """What the doors decided about one request, or about one connection that never came to a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DENIAL_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """From 1, rising by one within the sandbox."""
+    exec_id: _builtins.str
+    """The exec that asked. Of an install: the one that it runs for. Of a run: the only one that ran. Empty if there were
+    several, or none. A child that an earlier exec left behind counts as the one that runs.
+    """
+    phase: Global___EgressPhase.ValueType
+    uid: _builtins.int
+    """The user that asked; whatever sandboxd could not tell is 65534."""
+    method: _builtins.str
+    """Of the request, as it was sent; empty if the connection never came to one. What is not printable is escaped."""
+    host: _builtins.str
+    """The registry's host, or the host that was asked for; empty if none was."""
+    path: _builtins.str
+    """As it was sent, at most 2,048 characters. What is not printable is escaped."""
+    status: _builtins.int
+    """HTTP status that the client got; 0 if there was no request."""
+    verdict: Global___EgressVerdict.ValueType
+    rule: _builtins.str
+    """The rule that decided: a row of the doors' grammar ("pypi index"), or what refused it ("method", "policy: …")."""
+    bytes: _builtins.int
+    """Bytes of the body that were sent to the client."""
+    digest: _builtins.str
+    """SHA-256, lower-case hex, that an artefact was held against; else empty."""
+    denial: Global___EgressDenial.ValueType
+    """What kind of rule of the operator or of the sandbox refused it; unspecified for everything else."""
+    package: _builtins.str
+    """The package that the package policy refused, in its ecosystem's normal spelling; else empty."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When the decision became known."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        exec_id: _builtins.str = ...,
+        phase: Global___EgressPhase.ValueType = ...,
+        uid: _builtins.int = ...,
+        method: _builtins.str = ...,
+        host: _builtins.str = ...,
+        path: _builtins.str = ...,
+        status: _builtins.int = ...,
+        verdict: Global___EgressVerdict.ValueType = ...,
+        rule: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        denial: Global___EgressDenial.ValueType = ...,
+        package: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "denial", b"denial", "digest", b"digest", "exec_id", b"exec_id", "host", b"host", "method", b"method", "package", b"package", "path", b"path", "phase", b"phase", "rule", b"rule", "sequence", b"sequence", "status", b"status", "time", b"time", "uid", b"uid", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EgressRecord: _TypeAlias = EgressRecord  # noqa: Y015

@@ -104,6 +104,16 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseResponse.FromString,
                 _registered_method=True)
+        self.SetEgressPolicy = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/SetEgressPolicy',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListEgress = channel.unary_stream(
+                '/qila.executor.v1.ExecutorService/ListEgress',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutorServiceServicer:
@@ -111,7 +121,8 @@ class ExecutorServiceServicer:
 
     def CreateSandbox(self, request, context):
         """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
-        another sandbox.
+        another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
+        message names the host, and what the operator must do to allow it); nothing was made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +224,32 @@ class ExecutorServiceServicer:
     def SetInstallPhase(self, request, context):
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
         Closing it kills every process of the install user and returns when two looks have found none.
+        When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetEgressPolicy(self, request, context):
+        """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
+        before the doors are told, and survives every restart. When it returns, the doors obey it, and connections that were
+        begun under another policy are cut. A repeat is OK and cuts nothing.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the host,
+        and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the doors do not answer; nothing
+        gets out meanwhile, and the new policy holds when they are back: repeat to be sure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEgress(self, request, context):
+        """Streams what the doors decided about a sandbox's requests, oldest first, from the records on disk: the newest 8 MiB
+        of them are kept, and go with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes
+        on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
+        read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
+        not start it. A repeat gives the same records, as far as they are kept.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+        for this sandbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,6 +327,16 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.SetInstallPhase,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseResponse.SerializeToString,
+            ),
+            'SetEgressPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEgressPolicy,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyResponse.SerializeToString,
+            ),
+            'ListEgress': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListEgress,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -670,6 +717,60 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/SetInstallPhase',
             qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.SetInstallPhaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEgressPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/SetEgressPolicy',
+            qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.SetEgressPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/ListEgress',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

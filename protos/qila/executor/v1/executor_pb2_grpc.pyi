@@ -41,7 +41,8 @@ class ExecutorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExecutorServiceAsyncStub: ...
     CreateSandbox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CreateSandboxRequest, _executor_pb2.CreateSandboxResponse]
     """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
-    another sandbox.
+    another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
+    message names the host, and what the operator must do to allow it); nothing was made.
     """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -86,6 +87,24 @@ class ExecutorServiceStub:
     SetInstallPhase: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
     Closing it kills every process of the install user and returns when two looks have found none.
+    When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+    """
+    SetEgressPolicy: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetEgressPolicyRequest, _executor_pb2.SetEgressPolicyResponse]
+    """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
+    before the doors are told, and survives every restart. When it returns, the doors obey it, and connections that were
+    begun under another policy are cut. A repeat is OK and cuts nothing.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the host,
+    and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the doors do not answer; nothing
+    gets out meanwhile, and the new policy holds when they are back: repeat to be sure.
+    """
+    ListEgress: _grpc.UnaryStreamMultiCallable[_executor_pb2.ListEgressRequest, _executor_pb2.ListEgressResponse]
+    """Streams what the doors decided about a sandbox's requests, oldest first, from the records on disk: the newest 8 MiB
+    of them are kept, and go with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes
+    on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
+    read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
+    not start it. A repeat gives the same records, as far as they are kept.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+    for this sandbox.
     """
 
 @_typing.type_check_only
@@ -93,7 +112,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSandbox: _aio.UnaryUnaryMultiCallable[_executor_pb2.CreateSandboxRequest, _executor_pb2.CreateSandboxResponse]  # type: ignore[assignment]
     """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
-    another sandbox.
+    another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
+    message names the host, and what the operator must do to allow it); nothing was made.
     """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]  # type: ignore[assignment]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -138,6 +158,24 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     SetInstallPhase: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]  # type: ignore[assignment]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
     Closing it kills every process of the install user and returns when two looks have found none.
+    When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+    """
+    SetEgressPolicy: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetEgressPolicyRequest, _executor_pb2.SetEgressPolicyResponse]  # type: ignore[assignment]
+    """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
+    before the doors are told, and survives every restart. When it returns, the doors obey it, and connections that were
+    begun under another policy are cut. A repeat is OK and cuts nothing.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the host,
+    and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the doors do not answer; nothing
+    gets out meanwhile, and the new policy holds when they are back: repeat to be sure.
+    """
+    ListEgress: _aio.UnaryStreamMultiCallable[_executor_pb2.ListEgressRequest, _executor_pb2.ListEgressResponse]  # type: ignore[assignment]
+    """Streams what the doors decided about a sandbox's requests, oldest first, from the records on disk: the newest 8 MiB
+    of them are kept, and go with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes
+    on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
+    read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
+    not start it. A repeat gives the same records, as far as they are kept.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+    for this sandbox.
     """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -148,7 +186,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.CreateSandboxResponse, _abc.Awaitable[_executor_pb2.CreateSandboxResponse]]:
         """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
-        another sandbox.
+        another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
+        message names the host, and what the operator must do to allow it); nothing was made.
         """
 
     @_abc_1.abstractmethod
@@ -271,6 +310,36 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_pb2.SetInstallPhaseResponse, _abc.Awaitable[_executor_pb2.SetInstallPhaseResponse]]:
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
         Closing it kills every process of the install user and returns when two looks have found none.
+        When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+        """
+
+    @_abc_1.abstractmethod
+    def SetEgressPolicy(
+        self,
+        request: _executor_pb2.SetEgressPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.SetEgressPolicyResponse, _abc.Awaitable[_executor_pb2.SetEgressPolicyResponse]]:
+        """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
+        before the doors are told, and survives every restart. When it returns, the doors obey it, and connections that were
+        begun under another policy are cut. A repeat is OK and cuts nothing.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the host,
+        and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the doors do not answer; nothing
+        gets out meanwhile, and the new policy holds when they are back: repeat to be sure.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEgress(
+        self,
+        request: _executor_pb2.ListEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ListEgressResponse], _abc.AsyncIterator[_executor_pb2.ListEgressResponse]]:
+        """Streams what the doors decided about a sandbox's requests, oldest first, from the records on disk: the newest 8 MiB
+        of them are kept, and go with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes
+        on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
+        read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
+        not start it. A repeat gives the same records, as far as they are kept.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+        for this sandbox.
         """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

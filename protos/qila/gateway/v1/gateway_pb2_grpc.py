@@ -99,27 +99,38 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.FromString,
                 _registered_method=True)
+        self.SetEgressPolicy = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/SetEgressPolicy',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListEgress = channel.unary_stream(
+                '/qila.gateway.v1.GatewayService/ListEgress',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateSandbox(self, request, context):
-        """Makes a sandbox and starts it. Not idempotent.
+        """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
+        message names the host and what the operator must do to allow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSandbox(self, request, context):
-        """NOT_FOUND: no such sandbox.
+        """One sandbox, with its egress policy. NOT_FOUND: no such sandbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSandboxes(self, request, context):
-        """Newest first.
+        """Newest first. Egress policies are left out: GetSandbox tells them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +215,29 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetEgressPolicy(self, request, context):
+        """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
+        returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
+        nothing. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the
+        host, and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the new policy may be in force
+        or not; repeat the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEgress(self, request, context):
+        """Streams what the doors decided about a sandbox's requests, oldest first: the newest 8 MiB of records are kept, and go
+        with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes on as decisions are made,
+        and ends when the sandbox is removed. A slow reader slows only itself; what it would have read next may be gone when
+        it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+        for this sandbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -271,6 +305,16 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.GetLock,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.SerializeToString,
+            ),
+            'SetEgressPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEgressPolicy,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyResponse.SerializeToString,
+            ),
+            'ListEgress': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListEgress,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -624,6 +668,60 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/GetLock',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEgressPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/SetEgressPolicy',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/ListEgress',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListEgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,11 +38,13 @@ class GatewayServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     CreateSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateSandboxRequest, _gateway_pb2.CreateSandboxResponse]
-    """Makes a sandbox and starts it. Not idempotent."""
+    """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
+    message names the host and what the operator must do to allow it.
+    """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]
-    """NOT_FOUND: no such sandbox."""
+    """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
     ListSandboxes: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListSandboxesRequest, _gateway_pb2.ListSandboxesResponse]
-    """Newest first."""
+    """Newest first. Egress policies are left out: GetSandbox tells them."""
     RemoveSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RemoveSandboxRequest, _gateway_pb2.RemoveSandboxResponse]
     """Ends its execs and removes it with all its files. A repeat, or an unknown id, is OK."""
     WriteFile: _grpc.StreamUnaryMultiCallable[_gateway_pb2.WriteFileRequest, _gateway_pb2.WriteFileResponse]
@@ -76,16 +78,33 @@ class GatewayServiceStub:
     """
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    SetEgressPolicy: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SetEgressPolicyRequest, _gateway_pb2.SetEgressPolicyResponse]
+    """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
+    returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
+    nothing. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the
+    host, and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the new policy may be in force
+    or not; repeat the call.
+    """
+    ListEgress: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ListEgressRequest, _gateway_pb2.ListEgressResponse]
+    """Streams what the doors decided about a sandbox's requests, oldest first: the newest 8 MiB of records are kept, and go
+    with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes on as decisions are made,
+    and ends when the sandbox is removed. A slow reader slows only itself; what it would have read next may be gone when
+    it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+    for this sandbox.
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateSandboxRequest, _gateway_pb2.CreateSandboxResponse]  # type: ignore[assignment]
-    """Makes a sandbox and starts it. Not idempotent."""
+    """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
+    message names the host and what the operator must do to allow it.
+    """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]  # type: ignore[assignment]
-    """NOT_FOUND: no such sandbox."""
+    """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
     ListSandboxes: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListSandboxesRequest, _gateway_pb2.ListSandboxesResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Newest first. Egress policies are left out: GetSandbox tells them."""
     RemoveSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RemoveSandboxRequest, _gateway_pb2.RemoveSandboxResponse]  # type: ignore[assignment]
     """Ends its execs and removes it with all its files. A repeat, or an unknown id, is OK."""
     WriteFile: _aio.StreamUnaryMultiCallable[_gateway_pb2.WriteFileRequest, _gateway_pb2.WriteFileResponse]  # type: ignore[assignment]
@@ -119,6 +138,21 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    SetEgressPolicy: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SetEgressPolicyRequest, _gateway_pb2.SetEgressPolicyResponse]  # type: ignore[assignment]
+    """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
+    returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
+    nothing. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the
+    host, and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the new policy may be in force
+    or not; repeat the call.
+    """
+    ListEgress: _aio.UnaryStreamMultiCallable[_gateway_pb2.ListEgressRequest, _gateway_pb2.ListEgressResponse]  # type: ignore[assignment]
+    """Streams what the doors decided about a sandbox's requests, oldest first: the newest 8 MiB of records are kept, and go
+    with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes on as decisions are made,
+    and ends when the sandbox is removed. A slow reader slows only itself; what it would have read next may be gone when
+    it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+    for this sandbox.
+    """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -127,7 +161,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CreateSandboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CreateSandboxResponse, _abc.Awaitable[_gateway_pb2.CreateSandboxResponse]]:
-        """Makes a sandbox and starts it. Not idempotent."""
+        """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
+        message names the host and what the operator must do to allow it.
+        """
 
     @_abc_1.abstractmethod
     def GetSandbox(
@@ -135,7 +171,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetSandboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetSandboxResponse, _abc.Awaitable[_gateway_pb2.GetSandboxResponse]]:
-        """NOT_FOUND: no such sandbox."""
+        """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
 
     @_abc_1.abstractmethod
     def ListSandboxes(
@@ -143,7 +179,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListSandboxesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListSandboxesResponse, _abc.Awaitable[_gateway_pb2.ListSandboxesResponse]]:
-        """Newest first."""
+        """Newest first. Egress policies are left out: GetSandbox tells them."""
 
     @_abc_1.abstractmethod
     def RemoveSandbox(
@@ -237,5 +273,32 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetLockResponse, _abc.Awaitable[_gateway_pb2.GetLockResponse]]:
         """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+
+    @_abc_1.abstractmethod
+    def SetEgressPolicy(
+        self,
+        request: _gateway_pb2.SetEgressPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.SetEgressPolicyResponse, _abc.Awaitable[_gateway_pb2.SetEgressPolicyResponse]]:
+        """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
+        returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
+        nothing. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: the policy breaks a rule of EgressPolicy (the message names the
+        host, and what the operator must do to allow it); the earlier one stays. UNAVAILABLE: the new policy may be in force
+        or not; repeat the call.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEgress(
+        self,
+        request: _gateway_pb2.ListEgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ListEgressResponse], _abc.AsyncIterator[_gateway_pb2.ListEgressResponse]]:
+        """Streams what the doors decided about a sandbox's requests, oldest first: the newest 8 MiB of records are kept, and go
+        with the sandbox. Without `follow` the stream ends after the newest record; with it, it goes on as decisions are made,
+        and ends when the sandbox is removed. A slow reader slows only itself; what it would have read next may be gone when
+        it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
+        for this sandbox.
+        """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from services.executor.egress.ecosystems.no_rules import NO_RULES
 from services.executor.egress.ecosystems.port import PackageRules
 from services.executor.egress.ecosystems.pypi import Pypi
 from services.executor.egress.mirror import Branch
@@ -10,7 +9,5 @@ from services.executor.egress.registries import Registries
 
 
 def branches(registries: Registries, rules: Mapping[str, PackageRules]) -> tuple[Branch, ...]:
-    """One branch for each ecosystem, with the operator's rules by its prefix; one that has none refuses nothing."""
-    return (
-        Branch(ecosystem=Pypi(registry=registries.pypi, rules=rules.get("pypi", NO_RULES)), registry=registries.pypi),
-    )
+    """One branch for each ecosystem, with the operator's rules by its prefix."""
+    return (Branch(ecosystem=Pypi(registry=registries.pypi, rules=rules["pypi"]), registry=registries.pypi),)
