@@ -19,7 +19,7 @@ from services.executor.egress.ecosystems.pypi_index import (
     wants_html,
 )
 from services.executor.egress.ecosystems.pypi_paths import FileRequest, ProjectRequest, parse_path, stored_filename
-from services.executor.egress.ecosystems.pypi_rules import file_refusal, releases_of, without_refused
+from services.executor.egress.pypi_door_rules import file_refusal, releases_of, without_refused
 from services.executor.egress.registries import Registry
 from services.executor.egress.reports import Reports
 from services.executor.egress.upstream import Upstream, UpstreamBrokeOff, file_chunks

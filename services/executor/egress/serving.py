@@ -45,7 +45,7 @@ async def serve(
     upstream = Upstream(context)
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
-    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports, rules=policy.rules["pypi"])
+    pypi = PypiDoor(registry=registries.pypi, upstream=upstream, reports=reports, rules=policy.rules_of("pypi"))
     keeper = DoorKeeper(channel=channel, peer_uid=peer_uid, pypi=pypi, reports=reports, traffic=traffic)
     try:
         await keeper.run()
@@ -104,7 +104,7 @@ class DoorKeeper:
             case "policy" if message.descriptor is None:
                 # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
                 if (door := self._doors.get(sandbox)) is not None:
-                    door.set_policy(_read_policy(sandbox, message))
+                    await door.set_policy(_read_policy(sandbox, message))
                 return {"type": "policy_set", "sandbox": sandbox}
         if message.descriptor is not None:
             os.close(message.descriptor)
@@ -127,7 +127,7 @@ class DoorKeeper:
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
         door.set_install(is_open=message.fields.get("install") is True)
-        door.set_policy(_read_policy(sandbox, message))
+        await door.set_policy(_read_policy(sandbox, message))
         await door.listen(listener)
 
     def _set_phase(self, sandbox: str, install: Any) -> dict[str, object]:

@@ -23,7 +23,7 @@ from services.executor.egress.upstream import Upstream, tls_context
 
 from .harness import SANDBOX
 
-RULES: PackageRules = NO_POLICY.rules["pypi"]
+RULES: PackageRules = NO_POLICY.rules_of("pypi")
 # More than a socket holds.
 MANY = 3000
 
