@@ -126,7 +126,7 @@ def _caused(record: executor.EgressRecord, failure: InstallFailedError) -> bool:
     An index is seldom without a release that is too young: that counts only if the installer speaks of the package.
     """
     if record.denial == executor.EGRESS_DENIAL_RELEASES:
-        return record.package.lower() in failure.detail.lower()
+        return bool(record.package) and record.package.lower() in failure.detail.lower()
     return record.denial == executor.EGRESS_DENIAL_PACKAGE
 
 

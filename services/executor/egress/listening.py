@@ -165,20 +165,16 @@ class SandboxDoor:
                 if uid == INSTALL_UID:
                     task.cancel()
 
-    def set_policy(self, policy: EgressPolicy) -> None:
-        """Replace the policy; what was begun under another one is cut."""
+    async def set_policy(self, policy: EgressPolicy) -> None:
+        """Replace the policy; when this returns, what was begun under another one is cut."""
         if policy != self._policy:
             self._policy = policy
-            for task in list(self._connections):
-                task.cancel()
+            await self._cut()
 
     async def close(self) -> None:
         """Stop accepting and cut every connection."""
         await self._stop_accepting()
-        tasks = list(self._connections)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._cut()
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let requests under way end within `seconds`, then cut."""
@@ -186,6 +182,12 @@ class SandboxDoor:
         self._server.pre_shutdown()
         await self._server.shutdown(seconds)
         await self.close()
+
+    async def _cut(self) -> None:
+        tasks = list(self._connections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _stop_accepting(self) -> None:
         if self._accepting is not None:

@@ -223,13 +223,20 @@ def _covered(rules: RuleSet, name: str, order: Any | None) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PackagePolicy:
-    """The rules by ecosystem, and the digest of all that they say, whatever the order and comments of the file."""
+    """The rules of the ecosystems that have some, and the digest of all that they say.
+
+    The order of the file's lists and its comments do not count in the digest; it is empty if there is no policy.
+    """
 
     rules: Mapping[str, PackageRules]
     digest: str
 
+    def rules_of(self, ecosystem: str) -> PackageRules:
+        """The rules of any ecosystem; they refuse nothing if the file has none for it."""
+        return self.rules.get(ecosystem, NO_RULES)
 
-NO_POLICY = PackagePolicy(rules=dict.fromkeys(_NAMES, NO_RULES), digest="")
+
+NO_POLICY = PackagePolicy(rules={}, digest="")
 
 
 def load_package_policy(path: Path) -> PackagePolicy:
@@ -265,7 +272,7 @@ def read_package_policy(content: bytes, *, path: Path) -> PackagePolicy:
     _check_keys(path, "the file", document, set(_NAMES))
     rules = {name: _read_table(path, name, table) for name, table in document.items()}
     canonical = json.dumps(_sorted(document), sort_keys=True).encode()
-    return PackagePolicy(rules={**NO_POLICY.rules, **rules}, digest=hashlib.sha256(canonical).hexdigest())
+    return PackagePolicy(rules=rules, digest=hashlib.sha256(canonical).hexdigest())
 
 
 def _read_table(path: Path, ecosystem: str, table: object) -> PackageRules:

@@ -54,7 +54,7 @@ async def serve(
     reports = Reports(channel)
     reporting = asyncio.create_task(reports.send_all())
     mirror = Mirror(
-        branches=branches(registries, rules=policy.rules),
+        branches=branches(registries, rules_of=policy.rules_of),
         pages=Pages(upstream=upstream, cache=cache, workers=workers),
         downloads=Downloads(upstream=upstream, cache=cache, workers=workers),
         reports=reports,
@@ -135,7 +135,7 @@ class DoorKeeper:
             case "policy" if message.descriptor is None:
                 # A command that is repeated after a restart may come for a sandbox that was closed meanwhile.
                 if (door := self._doors.get(sandbox)) is not None:
-                    door.set_policy(_read_policy(sandbox, message))
+                    await door.set_policy(_read_policy(sandbox, message))
                 return {"type": "policy_set", "sandbox": sandbox}
         if message.descriptor is not None:
             os.close(message.descriptor)
@@ -160,7 +160,7 @@ class DoorKeeper:
             self._doors[sandbox] = door
         # Before the first connection: an install that outlives a restart must not be refused in between.
         door.set_install(is_open=message.fields.get("install") is True)
-        door.set_policy(_read_policy(sandbox, message))
+        await door.set_policy(_read_policy(sandbox, message))
         await door.listen(listener)
 
     def _set_phase(self, sandbox: str, install: Any) -> dict[str, object]:

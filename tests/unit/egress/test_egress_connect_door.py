@@ -91,7 +91,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         sandbox=SANDBOX, peer_uid=os.geteuid(), answer=no_mirror, connect_hosts=operator, dialler=dialler,
         reports=reports, allowance=Allowance(NO_LIMITS),
     )  # fmt: skip  # one call reads best in two lines
-    door.set_policy(POLICY)
+    await door.set_policy(POLICY)
     path = str(tmp_path / "doors.sock")
     await door.listen(listening_socket(path))
     made = Bench(door=door, dialler=dialler, socket_path=path, executor=ControlChannel(ours))
@@ -117,7 +117,7 @@ async def test_one_record_for_a_tunnel(bench: Bench) -> None:
 
 async def test_a_new_policy_cuts_tunnels_at_once(bench: Bench) -> None:
     reader, _ = await bench.tunnel()
-    bench.door.set_policy(CLOSED)
+    await bench.door.set_policy(CLOSED)
     assert await asyncio.wait_for(reader.read(), 10) == b""
     record = await bench.record()
     assert (record.verdict, record.rule) == ("allowed", "connect: cut")
@@ -128,7 +128,7 @@ async def test_a_new_policy_cuts_tunnels_at_once(bench: Bench) -> None:
 async def test_a_policy_that_changes_before_the_hello_cuts_as_well(bench: Bench) -> None:
     reader, writer = await bench.dial(CONNECT)
     await reader.readuntil(b"\r\n\r\n")
-    bench.door.set_policy(CLOSED)
+    await bench.door.set_policy(CLOSED)
     writer.write(HELLO)
     # Hanging up on something unread is a reset.
     with suppress(ConnectionResetError):
@@ -139,10 +139,10 @@ async def test_a_policy_that_changes_before_the_hello_cuts_as_well(bench: Bench)
 
 
 async def test_the_end_of_an_install_cuts_its_tunnels_and_no_others(bench: Bench) -> None:
-    bench.door.set_install(is_open=True)
+    await bench.door.set_install(is_open=True)
     theirs, _ = await bench.tunnel()
     ours, _ = await bench.tunnel(uid=1001)
-    bench.door.set_install(is_open=False)
+    await bench.door.set_install(is_open=False)
     assert await asyncio.wait_for(ours.read(), 10) == b""
     record = await bench.record()
     assert (record.uid, record.phase, record.rule) == (1001, "INSTALL", "connect: cut")
@@ -154,7 +154,7 @@ async def test_the_end_of_an_install_cuts_its_tunnels_and_no_others(bench: Bench
 
 async def test_a_closed_policy_and_a_mere_registries_policy_open_no_tunnel(bench: Bench) -> None:
     for policy, rule in ((CLOSED, "policy: closed"), (DEFAULT, "connect: host")):
-        bench.door.set_policy(policy)
+        await bench.door.set_policy(policy)
         assert (await bench.answer(CONNECT + HELLO)).startswith(b"HTTP/1.1 403 ")
         record = await bench.record()
         assert (record.verdict, record.rule, record.path) == ("refused", rule, f"{HOST}:443")

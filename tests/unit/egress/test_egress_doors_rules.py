@@ -154,3 +154,15 @@ async def test_a_greedy_sandbox_leaves_another_its_share(opened: OpenDoors, pypi
     finally:
         pypi.stall.set()
     assert {reply.status for reply in await asyncio.gather(*greedy)} == {200}
+
+
+async def test_a_download_is_cut_when_its_policy_is_replaced(opened: OpenDoors, pypi: FakePypi) -> None:
+    pypi.stall = asyncio.Event()
+    reader, writer = await asyncio.open_unix_connection(opened.socket_path)
+    writer.write(f"QILA1 mirror 1000\nGET {FILE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    await opened.doors.set_policy("sb_" + "a" * 26, policy.CLOSED)
+    pypi.stall.set()
+    assert len(await reader.read()) < len(CONTENT)
+    writer.close()
+    assert (await opened.record()).verdict == "failed"

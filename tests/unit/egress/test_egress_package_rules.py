@@ -125,7 +125,8 @@ def test_exceptions_to_the_age() -> None:
 
 
 def test_without_a_policy_nothing_is_refused() -> None:
-    for subject in NO_POLICY.rules.values():
+    assert policy("[npm]\ndeny = ['x']").rules.keys() == {"npm"}
+    for subject in map(NO_POLICY.rules_of, NAMES):
         assert not subject.needs_release_times
         assert subject.refusal("anything", None, None) is None
         assert subject.refusal("anything", "nonsense", None) is None

@@ -1627,7 +1627,7 @@ class ListEgressRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     exec_id: _builtins.str
-    """Only records of this exec. Empty: all."""
+    """Only records of this exec: what stands before the first "." in the ids of its processes. Empty: all."""
     verdict: Global___EgressVerdict.ValueType
     """Only records with this verdict. Unspecified: all."""
     after_sequence: _builtins.int

@@ -103,8 +103,8 @@ class ExecutorServiceStub:
     on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
     read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
     not start it. A repeat gives the same records, as far as they are kept.
-    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
-    for this sandbox.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
+    open for this sandbox.
     """
 
 @_typing.type_check_only
@@ -174,8 +174,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
     read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
     not start it. A repeat gives the same records, as far as they are kept.
-    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
-    for this sandbox.
+    NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
+    open for this sandbox.
     """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -338,8 +338,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         on as decisions are made, and ends when the sandbox is removed. A slow reader slows only itself; what it would have
         read next may be gone when it comes, which a gap in the sequence tells. Reads nothing of the sandbox itself, and does
         not start it. A repeat gives the same records, as far as they are kept.
-        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
-        for this sandbox.
+        NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
+        open for this sandbox.
         """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
