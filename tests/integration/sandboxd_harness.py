@@ -45,6 +45,8 @@ class Sandbox:
     def __init__(self) -> None:
         self.name = f"qila-sandboxd-test-{secrets.token_hex(4)}"
         self.directory = Path(tempfile.mkdtemp(prefix="qs", dir="/tmp"))
+        # As the executor's is: programs pass through it, and the sockets' own modes keep them from these.
+        self.directory.chmod(0o711)
         self.channel: Channel | None = None
         self.kept: list[Frame] = []
         self._next = 0

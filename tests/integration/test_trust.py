@@ -78,7 +78,6 @@ def authority() -> tuple[bytes, bytes]:
 def sandbox() -> Iterator[Sandbox]:
     certificate, with_key = authority()
     with Sandbox() as made:
-        made.directory.chmod(0o711)
         bundle = made.directory / "bundle.pem"
         bundle.write_bytes(certificate)
         TrustStore(bundle, made.directory / "store").give(made.directory)

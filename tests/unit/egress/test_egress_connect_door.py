@@ -152,6 +152,17 @@ async def test_the_end_of_an_install_cuts_its_tunnels_and_no_others(bench: Bench
     assert await asyncio.wait_for(theirs.readexactly(10), 10) == b"still here"
 
 
+async def test_the_phase_is_that_of_the_request_not_of_the_connection(bench: Bench) -> None:
+    reader, writer = await bench.dial(b"", uid=1001)
+    while 1001 not in bench.door._connections.values():  # noqa: ASYNC110 - nothing tells that a preamble was read
+        await asyncio.sleep(0)
+    bench.door.set_install(is_open=True)
+    writer.write(CONNECT)
+    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200 ")
+    bench.door.set_install(is_open=False)
+    assert (await bench.record()).phase == "INSTALL"
+
+
 async def test_a_closed_policy_and_a_mere_registries_policy_open_no_tunnel(bench: Bench) -> None:
     for policy, rule in ((CLOSED, "policy: closed"), (DEFAULT, "connect: host")):
         await bench.door.set_policy(policy)
