@@ -139,10 +139,10 @@ async def test_a_policy_that_changes_before_the_hello_cuts_as_well(bench: Bench)
 
 
 async def test_the_end_of_an_install_cuts_its_tunnels_and_no_others(bench: Bench) -> None:
-    await bench.door.set_install(is_open=True)
+    bench.door.set_install(is_open=True)
     theirs, _ = await bench.tunnel()
     ours, _ = await bench.tunnel(uid=1001)
-    await bench.door.set_install(is_open=False)
+    bench.door.set_install(is_open=False)
     assert await asyncio.wait_for(ours.read(), 10) == b""
     record = await bench.record()
     assert (record.uid, record.phase, record.rule) == (1001, "INSTALL", "connect: cut")
