@@ -6,19 +6,22 @@ import asyncio
 import fcntl
 import os
 import sys
+import time
 from contextlib import AsyncExitStack, suppress
 from typing import TextIO
 
 import structlog
 
 from qila.executor.v1 import executor_pb2_grpc
+from services.executor.assertions.probe import assert_profile
 from services.executor.config import ExecutorConfig, instance_of, read_config
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors, DoorsUnavailable
 from services.executor.egress.records import EgressRecord
-from services.executor.errors import EngineError, ImageMissingError
-from services.executor.profile import load_profile
+from services.executor.errors import ExecutorError
+from services.executor.profile import Profile, load_profile
 from services.executor.runtime.docker import DockerRuntime
+from services.executor.runtime.port import Runtime
 from services.executor.sandboxes import Sandboxes, Settings
 from services.executor.servicer import ExecutorServicer
 from services.rpc import log
@@ -38,12 +41,10 @@ async def main(config: ExecutorConfig) -> None:
     config.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(_lock(config))
-        runtime = DockerRuntime(instance=instance_of(config), profile=load_profile(), runtime=config.runtime)
+        profile = load_profile()
+        runtime = DockerRuntime(instance=instance_of(config), profile=profile, runtime=config.runtime)
         stack.push_async_callback(runtime.close)
-        try:
-            await runtime.check(config.image)
-        except (EngineError, ImageMissingError) as error:
-            raise StartError(str(error)) from error
+        await _assert_profile(config, profile, runtime)
         # The doors log each decision themselves; here it is news only to who looks for it.
         doors = Doors(DoorsConfig(uid=config.doors_uid, gid=config.doors_uid), on_egress=_note_egress)
         try:
@@ -62,6 +63,23 @@ async def main(config: ExecutorConfig) -> None:
             [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],
         )
         await serve(server)
+
+
+async def _assert_profile(config: ExecutorConfig, profile: Profile, runtime: Runtime) -> None:
+    """Untrusted code runs only behind what was seen to hold, on this machine and with this engine."""
+    begin = time.monotonic()
+    try:
+        await runtime.check(config.image)
+        rows = await assert_profile(
+            runtime,
+            profile,
+            image=config.image,
+            limits=config.default_limits,
+            run_directory=config.run_directory,
+        )
+    except ExecutorError as error:
+        raise StartError(str(error)) from error
+    _LOG.info("the profile holds", rows=len(rows), seconds=round(time.monotonic() - begin, 2))
 
 
 def _settings(config: ExecutorConfig) -> Settings:

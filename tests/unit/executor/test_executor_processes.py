@@ -27,6 +27,7 @@ class Table:
         self.table = ProcessTable(
             "sb_test",
             directory,
+            environment={"GOMAXPROCS": "2", "LIMIT": "of the sandbox"},
             send=self.sent.append,
             kill_container=self.condemned.append,
             on_disconnect=lambda: None,
