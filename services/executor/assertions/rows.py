@@ -69,8 +69,8 @@ def _same(name: str, expected: object, found: object) -> Row:
 
 def _none(name: str, expected: str, surplus: Iterable[object]) -> Row:
     """Holds if there is nothing of what must not be."""
-    found = ", ".join(map(str, surplus))
-    return Row(name=name, expected=expected, found=_shown(found or expected), holds=not found)
+    found = [str(item) for item in surplus]
+    return Row(name=name, expected=expected, found=_shown(", ".join(found)) if found else expected, holds=not found)
 
 
 def _shown(found: object) -> str:
