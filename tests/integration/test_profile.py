@@ -156,6 +156,24 @@ def seccomp_of(instance: str, sandbox_id: str) -> str:
     return next(str(o) for o in options if o.startswith("seccomp=")).removeprefix("seccomp=")
 
 
+async def test_the_first_process_gets_no_variable_of_the_services(
+    instance: str,
+    sandbox_image: str,
+    run_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "config.json").write_text('{"proxies": {"default": {"httpProxy": "http://192.0.2.1:1"}}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("QILA_SECRET", "1")
+    runtime = DockerRuntime(instance=instance, profile=PROFILE)
+    spec = SandboxSpec(sandbox_id=mint_sandbox_id(), image=sandbox_image, limits=LIMITS, socket_directory=run_directory)
+    await runtime.create(spec)
+    await runtime.close()
+    variables = inspect(instance, spec.sandbox_id)["Config"]["Env"]
+    assert {row.partition("=")[0] for row in variables} == {"PATH", "LANG"}
+
+
 async def test_a_probe_that_a_killed_executor_left_is_replaced(
     instance: str, sandbox_image: str, run_directory: Path
 ) -> None:

@@ -26,6 +26,8 @@ def container_settings(
         "user": profile.user,
         "hostname": profile.hostname,
         "labels": dict(labels),
+        # Else the package hands on what the operator's own Docker settings say of proxies.
+        "use_config_proxy": False,
         "host_config": _host_config(api, profile, spec, name=name, runtime=runtime),
     }
 
