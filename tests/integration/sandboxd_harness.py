@@ -17,6 +17,7 @@ from docker import APIClient
 from docker.types import Mount
 from docker.utils import kwargs_from_env
 
+from sandbox.image.recipe import image_tag
 from sandbox.sandboxd.qila_sandboxd.frames import Channel, Frame, Header
 from services.executor.profile import Limits, Profile, load_profile
 from services.executor.runtime.docker_container import container_settings
@@ -43,9 +44,9 @@ def image() -> str:
     """The image under test; sandboxd itself is always this checkout's, mounted over the image's own."""
     if chosen := os.environ.get("QILA_TEST_IMAGE"):
         return chosen
-    tags = docker("images", "qila-sandbox", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-    assert tags, "no sandbox image: build it with scripts/image"
-    return tags[0]
+    tag = image_tag()
+    assert docker("images", "-q", tag), f"{tag} is missing: run `make image`"
+    return tag
 
 
 class Sandbox:

@@ -336,13 +336,6 @@ def test_a_runtime_knows_its_limits(sandbox: Sandbox, runtime: str) -> None:
     assert output(sandbox, *argv).strip() == expected
 
 
-def test_go_knows_its_limits(sandbox: Sandbox) -> None:
-    source = 'package main\nimport "runtime"\nfunc main() { println(runtime.GOMAXPROCS(0)) }\n'
-    settings = "export GOCACHE=/sandbox/go/cache GOTOOLCHAIN=local GOPROXY=off GOTELEMETRY=off"
-    script = f"{settings}; printf '{source}' > /tmp/p.go; go run /tmp/p.go 2>&1"
-    assert output(sandbox, "bash", "-euc", script) == "1\n"
-
-
 def test_java_sees_its_limits_by_itself_and_says_nothing_of_them(sandbox: Sandbox) -> None:
     source = (
         "public class P { public static void main(String[] a) { Runtime r = Runtime.getRuntime();"

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"runtime"
 	"sync"
 )
 
@@ -30,5 +31,5 @@ func main() {
 	group.Wait()
 	child := must(exec.Command("echo", "child").Output())
 	links := must(net.Interfaces())
-	fmt.Print(string(text), " ", len(links), links[0].Name, " ", string(child))
+	fmt.Print(string(text), " ", len(links), links[0].Name, " ", runtime.GOMAXPROCS(0), " ", string(child))
 }
