@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 
 from bench import execs, mirror
-from bench.figures import Figure, table
+from bench.figures import Figure, figure, table
+from bench.profile_cost import profile_cost
 from bench.stack import ROOT, running_stack
 
 OUT = ROOT / "bench" / "out"
@@ -29,6 +30,9 @@ def main(names: list[str]) -> None:
         for name in names or MEASURES:
             print(f"bench: {name} …", file=sys.stderr, flush=True)
             figures.append(MEASURES[name](stack))
+    if not names:
+        print("bench: profile …", file=sys.stderr, flush=True)
+        figures += [figure(row.name, row.ours, row.unconfined, "without a seccomp filter") for row in profile_cost()]
     OUT.mkdir(parents=True, exist_ok=True)
     rows = {row.name: asdict(row) for row in figures}
     (OUT / "report.json").write_text(json.dumps(rows, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,27 +7,17 @@ import fcntl
 import os
 import sys
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import TextIO
 
 from qila.executor.v1 import executor_pb2_grpc
 from services.executor.audit import Audit
 from services.executor.config import ExecutorConfig, instance_of, read_config
-from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors, DoorsUnavailable
-from services.executor.egress.package_rules import (
-    NO_POLICY,
-    InvalidPackagePolicy,
-    PackagePolicy,
-    read_file,
-    read_package_policy,
-)
-from services.executor.egress.policy import Ceiling
-from services.executor.errors import EngineError, ImageMissingError
 from services.executor.profile import load_profile
 from services.executor.runtime.docker import DockerRuntime
-from services.executor.sandboxes import Sandboxes, Settings
+from services.executor.sandboxes import Sandboxes
 from services.executor.servicer import ExecutorServicer
+from services.executor.startup import assert_profile_holds, doors_config, settings, take_package_policy
 from services.executor.trust import TrustStore, host_bundle
 from services.rpc import log
 from services.rpc.config import StartError, run_service
@@ -45,15 +35,13 @@ async def main(config: ExecutorConfig) -> None:
     config.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(_lock(config))
-        runtime = DockerRuntime(instance=instance_of(config), profile=load_profile(), runtime=config.runtime)
+        profile = load_profile()
+        runtime = DockerRuntime(instance=instance_of(config), profile=profile, runtime=config.runtime)
         stack.push_async_callback(runtime.close)
-        try:
-            await runtime.check(config.image)
-        except (EngineError, ImageMissingError) as error:
-            raise StartError(str(error)) from error
-        package_policy = _take_package_policy(config)
+        await assert_profile_holds(config, profile, runtime)
+        package_policy = take_package_policy(config)
         audit = Audit()
-        doors = Doors(_doors_config(config), on_egress=audit.take)
+        doors = Doors(doors_config(config), on_egress=audit.take)
         try:
             await doors.start()
         except DoorsUnavailable as error:
@@ -61,7 +49,7 @@ async def main(config: ExecutorConfig) -> None:
         stack.push_async_callback(doors.stop)
         trust = TrustStore(host_bundle(os.environ), config.run_directory / "trust")
         await asyncio.to_thread(trust.refresh)
-        sandboxes = Sandboxes(_settings(config, package_policy), runtime, doors, audit, trust)
+        sandboxes = Sandboxes(settings(config, package_policy), runtime, doors, audit, trust)
         stack.push_async_callback(sandboxes.close)
         await sandboxes.adopt()
         idle = asyncio.create_task(sandboxes.stop_idle_forever())
@@ -72,48 +60,6 @@ async def main(config: ExecutorConfig) -> None:
             [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],
         )
         await serve(server)
-
-
-def _take_package_policy(config: ExecutorConfig) -> PackagePolicy:
-    """The policy as it is now: the doors, whenever they start, get the copy that was checked here and counts in every
-    fingerprint. A changed file takes effect when the executor is started again.
-    """  # noqa: D205 - one sentence after another
-    if config.package_policy is None:
-        return NO_POLICY
-    try:
-        content = read_file(config.package_policy)
-        policy = read_package_policy(content, path=config.package_policy)
-    except InvalidPackagePolicy as error:
-        raise StartError(f"QILA_PACKAGE_POLICY={error}") from error
-    temporary = _policy_copy(config).with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.rename(_policy_copy(config))
-    return policy
-
-
-def _policy_copy(config: ExecutorConfig) -> Path:
-    return config.state_directory / "package-policy.toml"
-
-
-def _doors_config(config: ExecutorConfig) -> DoorsConfig:
-    return DoorsConfig(
-        uid=config.doors_uid,
-        gid=config.doors_uid,
-        package_policy=None if config.package_policy is None else _policy_copy(config),
-        traffic=config.traffic,
-    )
-
-
-def _settings(config: ExecutorConfig, package_policy: PackagePolicy) -> Settings:
-    return Settings(
-        image=config.image,
-        state_directory=config.state_directory,
-        run_directory=config.run_directory,
-        max_sandboxes=config.max_sandboxes,
-        idle_stop_s=config.idle_stop_s,
-        ceiling=Ceiling(opening=config.egress, hosts=frozenset(config.connect_hosts)),
-        package_policy=package_policy.digest,
-    )
 
 
 def _lock(config: ExecutorConfig) -> TextIO:

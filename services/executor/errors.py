@@ -149,3 +149,28 @@ class FileCallError(ExecutorError):
 
     def __str__(self) -> str:
         return f"{self.path or 'the workspace'}: {self.detail}"
+
+
+@dataclass
+class ProbeError(ExecutorError):
+    """The probe of the profile gave no answer that can be judged."""
+
+    user: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"the sandbox profile could not be asserted as user {self.user!r}: {self.detail}"
+
+
+@dataclass
+class ProfileError(ExecutorError):
+    """A row of the profile does not hold inside a real container; `others` more do not either."""
+
+    row: str
+    expected: str
+    found: str
+    others: int
+
+    def __str__(self) -> str:
+        others = f" ({self.others} more rows do not hold; see the log)" if self.others else ""
+        return f"the sandbox profile does not hold: {self.row}: expected {self.expected}, found {self.found}{others}"

@@ -101,19 +101,24 @@ class Process:
 
 
 class ProcessTable:
-    """Implements what the agent reports to; `send` reaches sandboxd, `kill_container` ends what cannot be killed."""
+    """Implements what the agent reports to; `send` reaches sandboxd, `kill_container` ends what cannot be killed.
+
+    `environment` are variables of every process; those of its spec win.
+    """
 
     def __init__(
         self,
         sandbox_id: str,
         directory: Path,
         *,
+        environment: Mapping[str, str],
         send: Callable[[Mapping[str, Any]], None],
         kill_container: Callable[[str], None],
         on_disconnect: Callable[[], None],
     ) -> None:
         self._sandbox_id = sandbox_id
         self._directory = directory
+        self._environment = environment
         self._send = send
         self._kill_container = kill_container
         self._on_disconnect = on_disconnect
@@ -321,7 +326,7 @@ class ProcessTable:
                 "type": "start",
                 "process": process.id,
                 "argv": list(spec.argv),
-                "env": dict(spec.env),
+                "env": {**self._environment, **spec.env},
                 "cwd": spec.cwd,
                 "user": spec.user,
                 "timeout_ms": spec.timeout_ms,

@@ -29,6 +29,7 @@ from services.executor.errors import (
     SandboxNotFoundError,
 )
 from services.executor.ids import mint_sandbox_id
+from services.executor.limit_variables import limit_variables
 from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
 from services.executor.runtime.port import Runtime, SandboxSpec
@@ -71,6 +72,7 @@ class Sandbox:
         self.processes = ProcessTable(
             record.id,
             self.directory / "processes",
+            environment=limit_variables(record.limits),
             send=self.send,
             kill_container=lambda why: owner.condemn(self, why),
             on_disconnect=lambda: owner.disconnected(self),

@@ -13,15 +13,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from docker import APIClient
+from docker.types import Mount
+from docker.utils import kwargs_from_env
+
+from sandbox.image.recipe import image_tag
 from sandbox.sandboxd.qila_sandboxd.frames import Channel, Frame, Header
+from services.executor.profile import Limits, Profile, load_profile
+from services.executor.runtime.docker_container import container_settings
+from services.executor.runtime.port import SandboxSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FLAGS = (
-    *("--network", "none", "--read-only", "--cap-drop", "ALL"),
-    *("--cap-add", "SETUID", "--cap-add", "SETGID", "--cap-add", "KILL"),
-    *("--security-opt", "no-new-privileges", "--pids-limit", "512"),
-    *("-m", "512m", "--memory-swap", "512m", "--tmpfs", "/tmp:exec"),
-)
+PROFILE = load_profile()
+# Processors without bound: what is under test are orders, not how long a fork bomb's share of a processor lasts.
+LIMITS = Limits(cpu_millis=64_000, memory_bytes=512 << 20, pids=512)
+SANDBOXD = "/usr/lib/qila/sandboxd"
 
 
 def docker(*arguments: str) -> str:
@@ -30,19 +36,25 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def engine() -> Any:
+    return APIClient(version="auto", timeout=60, **kwargs_from_env())
+
+
 def image() -> str:
     """The image under test; sandboxd itself is always this checkout's, mounted over the image's own."""
     if chosen := os.environ.get("QILA_TEST_IMAGE"):
         return chosen
-    tags = docker("images", "qila-sandbox", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-    assert tags, "no sandbox image: build it with scripts/image"
-    return tags[0]
+    tag = image_tag()
+    assert docker("images", "-q", tag), f"{tag} is missing: run `make image`"
+    return tag
 
 
 class Sandbox:
     """Use as a context: makes the container and the volume, and removes both."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, profile: Profile = PROFILE, limits: Limits = LIMITS) -> None:
+        self.profile = profile
+        self.limits = limits
         self.name = f"qila-sandboxd-test-{secrets.token_hex(4)}"
         self.directory = Path(tempfile.mkdtemp(prefix="qs", dir="/tmp"))
         # As the executor's is: programs pass through it, and the sockets' own modes keep them from these.
@@ -54,10 +66,8 @@ class Sandbox:
     def __enter__(self) -> Self:
         self.listener = self._bind("control.sock")
         self.doors = self._bind("doors.sock")
-        mounts = ["-v", f"{self.directory}:/run/qila:ro", "-v", f"{self.name}:/sandbox"]
-        mounts += ["-v", f"{REPOSITORY / 'sandbox/sandboxd'}:/usr/lib/qila/sandboxd:ro"]
         try:
-            docker("run", "-d", "--name", self.name, *FLAGS, *mounts, image())
+            self._start()
             self.connect()
         except BaseException:
             self.close()
@@ -68,6 +78,16 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _start(self) -> None:
+        """The executor's own container, with this checkout's sandboxd in it."""
+        spec = SandboxSpec(sandbox_id=self.name, image=image(), limits=self.limits, socket_directory=self.directory)
+        with engine() as api:
+            settings = container_settings(api, self.profile, spec, name=self.name, labels={}, runtime=None)
+            own = Mount(target=SANDBOXD, source=str(REPOSITORY / "sandbox/sandboxd"), type="bind", read_only=True)
+            settings["host_config"]["Mounts"].append(own)
+            api.create_container(**settings)
+            api.start(self.name)
 
     def _bind(self, name: str) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX)

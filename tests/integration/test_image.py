@@ -15,7 +15,9 @@ from sandbox.image.recipe import DIGEST_LENGTH, RECIPE_LABEL, REPOSITORY_ROOT, i
 
 pytestmark = pytest.mark.docker
 
-PROFILE = ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:exec")
+FILTER = f"--security-opt=seccomp={REPOSITORY_ROOT / 'sandbox/seccomp.json'}"
+CONTAINER = ("--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp:exec")
+PROFILE = (*CONTAINER, FILTER)
 PATH = "/sandbox/.local/bin:/usr/local/bin:/usr/bin:/bin"
 
 

@@ -14,10 +14,10 @@ import docker
 import docker.errors
 import docker.utils
 import requests.exceptions
-from docker.types import LogConfig, Mount, Ulimit
 
 from services.executor.errors import EngineError, ImageMissingError
 from services.executor.profile import Profile
+from services.executor.runtime.docker_container import container_settings
 from services.executor.runtime.port import SandboxSpec, SandboxStatus
 
 Result = TypeVar("Result")
@@ -25,12 +25,12 @@ Result = TypeVar("Result")
 LABEL_INSTANCE = "dev.qila.instance"
 LABEL_SANDBOX = "dev.qila.sandbox"
 LABEL_LIMITS = "dev.qila.limits"
+LABEL_PROFILE = "dev.qila.profile"
 LABEL_CREATED = "dev.qila.created"
 
 # The package blocks, so calls run in threads: few, because the engine serialises most of the work anyway.
 THREADS = 8
 CALL_TIMEOUT_S = 60
-CPU_PERIOD_US = 100_000
 
 
 class DockerRuntime:
@@ -55,22 +55,18 @@ class DockerRuntime:
     async def create(self, spec: SandboxSpec) -> None:
         """See the port."""
         name = self._name(spec.sandbox_id)
-        labels = {
-            LABEL_INSTANCE: self._instance,
-            LABEL_SANDBOX: spec.sandbox_id,
-            LABEL_LIMITS: json.dumps(asdict(spec.limits), sort_keys=True),
-        }
+        labels = self._labels(spec)
         created = {LABEL_CREATED: datetime.datetime.now(datetime.UTC).isoformat()}
         try:
             await self._call("inspect a volume", lambda api: api.inspect_volume(name))
         except _MissingError:
             await self._call("make a volume", lambda api: api.create_volume(name, labels=labels | created))
         try:
-            await self._call("make a container", lambda api: self._create_container(api, spec, labels))
+            await self._make_container(spec)
         except _ConflictError:
-            return
-        except _MissingError:
-            raise ImageMissingError(spec.image) from None
+            if await self._is_outdated(spec.sandbox_id):
+                await self.remove_container(spec.sandbox_id)
+                await self._make_container(spec)
 
     async def start(self, sandbox_id: str) -> None:
         """See the port."""
@@ -141,43 +137,32 @@ class DockerRuntime:
     def _name(self, sandbox_id: str) -> str:
         return f"qila-{self._instance}-{sandbox_id}"
 
-    def _create_container(self, api: Any, spec: SandboxSpec, labels: dict[str, str]) -> None:
-        profile = self._profile
-        name = self._name(spec.sandbox_id)
-        host_config = api.create_host_config(
-            network_mode=profile.network,
-            read_only=profile.read_only_root,
-            cap_drop=list(profile.cap_drop),
-            cap_add=list(profile.cap_add),
-            security_opt=["no-new-privileges"] if profile.no_new_privileges else [],
-            log_config=LogConfig(type=profile.log_driver),
-            ipc_mode=profile.ipc,
-            oom_score_adj=profile.oom_score_adj,
-            mem_limit=spec.limits.memory_bytes,
-            memswap_limit=spec.limits.memory_bytes,
-            cpu_period=CPU_PERIOD_US,
-            cpu_quota=spec.limits.cpu_millis * CPU_PERIOD_US // 1000,
-            pids_limit=spec.limits.pids,
-            ulimits=[
-                Ulimit(name="nofile", soft=profile.nofile, hard=profile.nofile),
-                Ulimit(name="core", soft=profile.core, hard=profile.core),
-            ],
-            tmpfs=dict(profile.tmpfs),
-            mounts=[
-                Mount(target=profile.workspace, source=name, type="volume"),
-                Mount(target=profile.sockets, source=str(spec.socket_directory), type="bind", read_only=True),
-            ],
-            runtime=self._runtime,
-            restart_policy={"Name": "no"},
-        )
-        api.create_container(
-            image=spec.image,
-            name=name,
-            user=profile.user,
-            hostname=profile.hostname,
-            labels=labels,
-            host_config=host_config,
-        )
+    def _labels(self, spec: SandboxSpec) -> dict[str, str]:
+        return {
+            LABEL_INSTANCE: self._instance,
+            LABEL_SANDBOX: spec.sandbox_id,
+            LABEL_LIMITS: json.dumps(asdict(spec.limits), sort_keys=True),
+        }
+
+    async def _make_container(self, spec: SandboxSpec) -> None:
+        name, labels = self._name(spec.sandbox_id), self._labels(spec) | {LABEL_PROFILE: self._profile.digest()}
+
+        def make(api: Any) -> None:
+            settings = container_settings(api, self._profile, spec, name=name, labels=labels, runtime=self._runtime)
+            api.create_container(**settings)
+
+        try:
+            await self._call("make a container", make)
+        except _MissingError:
+            raise ImageMissingError(spec.image) from None
+
+    async def _is_outdated(self, sandbox_id: str) -> bool:
+        """Whether the container was made by another profile, and nothing runs in it."""
+        try:
+            there = await self._call("inspect a container", lambda api: api.inspect_container(self._name(sandbox_id)))
+        except _MissingError:
+            return True
+        return not there["State"]["Running"] and there["Config"]["Labels"].get(LABEL_PROFILE) != self._profile.digest()
 
     async def _call(self, operation: str, work: Callable[[Any], Result]) -> Result:
         """Runs `work` in a thread; third-party errors stop here."""

@@ -43,7 +43,10 @@ class Runtime(Protocol):
         """Raises EngineError if the engine does not answer, ImageMissingError if it lacks the image."""
 
     async def create(self, spec: SandboxSpec) -> None:
-        """Makes volume and container. Either that is there already is kept, so a repeat completes a broken one."""
+        """Makes volume and container. Either that is there already is kept, so a repeat completes a broken one.
+
+        A container that does not run and was made by another profile is made again.
+        """
 
     async def start(self, sandbox_id: str) -> None:
         """Starts the container; OK if it runs. EngineError if there is none."""

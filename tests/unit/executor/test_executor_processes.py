@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Table:
         self.table = ProcessTable(
             "sb_test",
             directory,
+            environment={"GOMAXPROCS": "2", "OMP_NUM_THREADS": "2"},
             send=self.sent.append,
             kill_container=self.condemned.append,
             on_disconnect=lambda: None,
@@ -81,6 +83,12 @@ async def test_a_watcher_sees_start_output_and_end(subject: Table) -> None:
     assert isinstance(end, ProcessEnd)
     assert (end.kind, end.code, end.lengths) == ("exited", 3, {"stdout": 5, "stderr": 0})
     assert subject.types() == ["start", "forget"]
+
+
+async def test_variables_of_the_sandbox_give_way_to_the_clients(subject: Table) -> None:
+    subject.table.start("p", dataclasses.replace(spec(), env={"GOMAXPROCS": "1"}))
+    assert subject.sent[0]["env"] == {"GOMAXPROCS": "1", "OMP_NUM_THREADS": "2"}
+    assert subject.table.find("p").spec.env == {"GOMAXPROCS": "1"}
 
 
 async def test_the_same_id_with_the_same_spec_joins(subject: Table) -> None:

@@ -1,0 +1,98 @@
+"""What the executor makes of its configuration before it serves. Each raises StartError with one clear line."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import structlog
+
+from services.executor.assertions.probe import assert_profile
+from services.executor.config import ExecutorConfig
+from services.executor.egress.config import DoorsConfig
+from services.executor.egress.package_rules import (
+    NO_POLICY,
+    InvalidPackagePolicy,
+    PackagePolicy,
+    read_file,
+    read_package_policy,
+)
+from services.executor.egress.policy import Ceiling
+from services.executor.errors import ExecutorError
+from services.executor.profile import Profile
+from services.executor.runtime.port import Runtime
+from services.executor.sandboxes import Settings
+from services.rpc.config import StartError
+
+_LOG = structlog.get_logger()
+
+
+async def assert_profile_holds(config: ExecutorConfig, profile: Profile, runtime: Runtime) -> None:
+    """Untrusted code runs only behind what was seen to hold, on this machine and with this engine."""
+    begin = time.monotonic()
+    try:
+        await runtime.check(config.image)
+        rows = await assert_profile(
+            runtime,
+            profile,
+            image=config.image,
+            limits=config.default_limits,
+            run_directory=config.run_directory,
+        )
+    except ExecutorError as error:
+        raise StartError(str(error)) from error
+    _LOG.info("the profile holds", rows=len(rows), seconds=round(time.monotonic() - begin, 2))
+
+
+def take_package_policy(config: ExecutorConfig) -> PackagePolicy:
+    """The policy as it is now: the doors, whenever they start, get the copy that was checked here and counts in every
+    fingerprint. A changed file takes effect when the executor is started again.
+    """  # noqa: D205 - one sentence after another
+    if config.package_policy is None:
+        return NO_POLICY
+    try:
+        content = read_file(config.package_policy)
+        policy = read_package_policy(content, path=config.package_policy)
+    except InvalidPackagePolicy as error:
+        raise StartError(f"QILA_PACKAGE_POLICY={error}") from error
+    temporary = _policy_copy(config).with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.rename(_policy_copy(config))
+    return policy
+
+
+def doors_config(config: ExecutorConfig) -> DoorsConfig:
+    """Makes the mirror's cache directory, which is the doors' alone: whatever is in it, root never reads."""
+    cache = None
+    if config.mirror_cache_bytes:
+        cache = config.state_directory / "mirror"
+        cache.mkdir(mode=0o700, exist_ok=True)
+        os.chown(cache, config.doors_uid, config.doors_uid, follow_symlinks=False)
+    return DoorsConfig(
+        uid=config.doors_uid,
+        gid=config.doors_uid,
+        cache_directory=cache,
+        cache_bytes=config.mirror_cache_bytes,
+        connect_hosts=config.connect_hosts,
+        connect_registries=config.connect_registries,
+        package_policy=None if config.package_policy is None else _policy_copy(config),
+        traffic=config.traffic,
+    )
+
+
+def settings(config: ExecutorConfig, package_policy: PackagePolicy) -> Settings:
+    """Where and how sandboxes live."""
+    return Settings(
+        image=config.image,
+        state_directory=config.state_directory,
+        run_directory=config.run_directory,
+        max_sandboxes=config.max_sandboxes,
+        idle_stop_s=config.idle_stop_s,
+        ceiling=Ceiling(opening=config.egress, hosts=frozenset(config.connect_hosts)),
+        package_policy=package_policy.digest,
+    )
+
+
+def _policy_copy(config: ExecutorConfig) -> Path:
+    return config.state_directory / "package-policy.toml"
