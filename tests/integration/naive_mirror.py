@@ -25,7 +25,7 @@ class NaiveRules:
 
     def refusal(self, name: str, version: str | None, released: datetime.datetime | None) -> str | None:
         denied = name in self.packages or (version is not None and (name, version) in self.releases)
-        return "deny" if denied else None
+        return f"{name}: denied" if denied else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,8 +154,8 @@ async def test_package_rules_lead_to_an_older_version_and_to_a_clear_refusal(san
         code=1,
     )
     assert f"go: added {UUID} v1.5.0\n" in output
-    assert f"Qila: The operator's package rules refuse {UUID} v1.6.0: deny." in output
-    assert f"Qila: The operator's package rules refuse {DENIED}: deny." in output
+    assert f"Qila: The operator's package rules refuse {UUID} v1.6.0: denied." in output
+    assert f"Qila: The operator's package rules refuse {DENIED}: denied." in output
 
 
 POM = """

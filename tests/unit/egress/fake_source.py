@@ -62,12 +62,16 @@ class FakeRules:
         return self.before is not None
 
     def refusal(self, name: str, version: str | None, released: datetime.datetime | None) -> str | None:
+        reason = self._reason(name, version, released)
+        return None if reason is None else f"{name}: {reason}"
+
+    def _reason(self, name: str, version: str | None, released: datetime.datetime | None) -> str | None:
         if name in self.packages:
-            return "deny"
+            return "denied"
         if version is None:
             return None
         if (name, version) in self.releases:
-            return "deny"
+            return "denied"
         if self.before is not None and (released is None or released >= self.before):
             return "too young" if released is not None else "age unknown"
         return None

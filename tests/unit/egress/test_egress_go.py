@@ -151,7 +151,7 @@ async def test_a_denied_module_is_refused_everywhere_and_nobody_is_asked(form: s
     path = f"{SUMDB}/lookup/example.com/a@v1.0.0" if form == "lookup" else f"/example.com/a/{form}"
     with pytest.raises(Refused) as refused:
         await ask(path, source, FakeRules(packages=frozenset({"example.com/a"})))
-    assert (refused.value.status, refused.value.rule) == (403, "policy: deny")
+    assert (refused.value.status, refused.value.rule) == (403, "policy: example.com/a: denied")
     assert source.asked == []
 
 
@@ -169,27 +169,27 @@ RELEASES = FakeSource(
 )
 
 
-@pytest.mark.parametrize(("rules", "why"), [(DENIED, "deny"), (YOUNG, "too young")])
+@pytest.mark.parametrize(("rules", "why"), [(DENIED, "denied"), (YOUNG, "too young")])
 @pytest.mark.parametrize("form", ["@latest", "@v/v1.1.0.info", "@v/v1.1.0.mod", "@v/v1.1.0.zip", "lookup"])
 async def test_a_refused_version_is_refused_in_every_form(form: str, rules: FakeRules, why: str) -> None:
     path = f"{SUMDB}/lookup/example.com/a@v1.1.0" if form == "lookup" else f"/example.com/a/{form}"
     with pytest.raises(Refused) as refused:
         await ask(path, RELEASES, rules)
-    assert (refused.value.status, refused.value.rule) == (403, f"policy: {why}")
-    assert "example.com/a v1.1.0" in refused.value.advice
+    assert (refused.value.status, refused.value.rule) == (403, f"policy: example.com/a: {why}")
+    assert f"refuse example.com/a v1.1.0: {why}." in refused.value.advice
 
 
-@pytest.mark.parametrize(("rules", "why"), [(DENIED, "deny"), (YOUNG, "too young")])
+@pytest.mark.parametrize(("rules", "why"), [(DENIED, "denied"), (YOUNG, "too young")])
 async def test_a_refused_version_is_left_out_of_the_list(rules: FakeRules, why: str) -> None:
     answer = await ask("/example.com/a/@v/list", RELEASES, rules)
     assert isinstance(answer, Document)
     assert answer.body == b"v1.0.0\n"
-    assert answer.left_out == (LeftOut(reason=f"policy: {why}", count=1, names=("v1.1.0",)),)
+    assert answer.left_out == (LeftOut(reason=f"policy: example.com/a: {why}", count=1, names=("v1.1.0",)),)
 
 
 @pytest.mark.parametrize("version", ["v1.2.0", "v1.3.0", "v1.4.0"])
 async def test_a_release_whose_time_cannot_be_read_is_refused_where_ages_count(version: str) -> None:
-    with pytest.raises(Refused, match="policy: age unknown"):
+    with pytest.raises(Refused, match=r"policy: example\.com/a: age unknown"):
         await ask(f"/example.com/a/@v/{version}.zip", RELEASES, YOUNG)
 
 
@@ -204,7 +204,9 @@ async def test_only_the_newest_of_a_long_list_are_looked_up_a_few_at_a_time() ->
     answer = await ask("/example.com/a/@v/list", source, YOUNG)
     assert isinstance(answer, Document)
     assert answer.body.decode().split() == versions[50:]
-    assert [(entry.count, entry.reason[:24]) for entry in answer.left_out] == [(50, "policy: age not looked u")]
+    assert [(entry.count, entry.reason[:38]) for entry in answer.left_out] == [
+        (50, "policy: example.com/a: age not looked ")
+    ]
     assert len(source.asked) == 1 + MAX_LOOKUPS
     assert 1 < source.most_at_once <= 16
 

@@ -156,13 +156,13 @@ async def test_versions_of_an_unknown_form_are_left_out_and_told() -> None:
 
 DENIED = FakeRules(releases=frozenset({("org.example:b", "2.0")}))
 YOUNG = FakeRules(before=NEW_YEAR)
-REFUSING = pytest.mark.parametrize(("rules", "why"), [(DENIED, "deny"), (YOUNG, "too young")])
+REFUSING = pytest.mark.parametrize(("rules", "why"), [(DENIED, "denied"), (YOUNG, "too young")])
 
 
 @REFUSING
 async def test_a_refused_version_is_left_out_of_the_index_and_no_longer_the_latest(rules: FakeRules, why: str) -> None:
     answer = await document("/org/example/b/maven-metadata.xml", rules=rules)
-    assert answer.left_out == (LeftOut(reason=f"policy: {why}", count=1, names=("2.0",)),)
+    assert answer.left_out == (LeftOut(reason=f"policy: org.example:b: {why}", count=1, names=("2.0",)),)
     assert b"2.0" not in answer.body
     read = read_metadata(answer.body)
     assert (read.versions, read.latest, read.release) == (("1.0", "1.1"), "1.1", "1.1")
@@ -193,27 +193,29 @@ FILES = ["b-2.0.pom", "b-2.0.jar", "b-2.0.jar.sha1", "b-2.0-sources.jar", "b-2.0
 async def test_every_file_of_a_refused_version_is_refused(filename: str, rules: FakeRules, why: str) -> None:
     with pytest.raises(Refused) as refused:
         await ask(f"/org/example/b/2.0/{filename}", rules=rules)
-    assert (refused.value.status, refused.value.rule) == (403, f"policy: {why}")
-    assert "org.example:b 2.0" in refused.value.advice
+    assert (refused.value.status, refused.value.rule) == (403, f"policy: org.example:b: {why}")
+    assert f"refuse org.example:b 2.0: {why}." in refused.value.advice
 
 
 @pytest.mark.parametrize("path", ["maven-metadata.xml", "maven-metadata.xml.sha1", "1.0/b-1.0.jar", "1.0/b-1.0.pom"])
 async def test_a_denied_package_is_refused_everywhere(path: str) -> None:
     with pytest.raises(Refused) as refused:
         await ask(f"/org/example/b/{path}", rules=FakeRules(packages=frozenset({"org.example:b"})))
-    assert (refused.value.status, refused.value.rule) == (403, "policy: deny")
+    assert (refused.value.status, refused.value.rule) == (403, "policy: org.example:b: denied")
 
 
 async def test_an_index_of_a_path_of_one_part_does_not_go_around_the_rules() -> None:
     source = FakeSource(pages={f"{CENTRAL}/maven2/b/maven-metadata.xml": PAGE})
-    with pytest.raises(Refused, match="policy: deny"):
+    with pytest.raises(Refused, match="policy: :b: denied"):
         await ask("/b/maven-metadata.xml", source, FakeRules(packages=frozenset({":b"})))
 
 
 async def test_a_denied_plugin_loses_its_prefix() -> None:
     rules = FakeRules(packages=frozenset({"org.example:c-maven-plugin"}))
     answer = await document("/org/example/maven-metadata.xml", rules=rules)
-    assert answer.left_out == (LeftOut(reason="policy: deny", count=1, names=("c-maven-plugin",)),)
+    assert answer.left_out == (
+        LeftOut(reason="policy: org.example:c-maven-plugin: denied", count=1, names=("c-maven-plugin",)),
+    )
     (plugin,) = read_metadata(answer.body).plugins
     assert (plugin.name, plugin.prefix, plugin.artifact) == ("B & co", "b", "b-maven-plugin")
 
@@ -221,7 +223,7 @@ async def test_a_denied_plugin_loses_its_prefix() -> None:
 @pytest.mark.parametrize("page", [None, Fetched(body=b"<project/>")])
 async def test_a_release_whose_time_is_not_known_is_refused_where_ages_count(page: Fetched | None) -> None:
     source = FakeSource(pages={} if page is None else {f"{B}/1.0/b-1.0.pom": page})
-    with pytest.raises(Refused, match="policy: age unknown"):
+    with pytest.raises(Refused, match=r"policy: org\.example:b: age unknown"):
         await ask("/org/example/b/1.0/b-1.0.jar", source, YOUNG)
 
 

@@ -5,6 +5,7 @@ database do the same: a sandbox could send messages to a host of its choice that
 to fetch, and a look-up is passed on only for a version that the proxy holds.
 """
 
+import asyncio
 import datetime
 import json
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ _NO_FETCH = {"Disable-Module-Fetch": "true"}
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _BINARY = "application/octet-stream"
-_MAX_LIST_BYTES = 4 << 20
+_MAX_LIST_BYTES = 1 << 20
 # Go's own limits are 16 MiB and 500 MiB.
 _MAX_MOD_BYTES = 4 << 20
 _MAX_ZIP_BYTES = 500 << 20
@@ -102,18 +103,18 @@ class GoModules:
         page = await source.page(Page(url=self._url(module, "@v/list"), headers=_NO_FETCH, max_bytes=_MAX_LIST_BYTES))
         if page is None:
             return Missing(rule="go list", advice=f"The Go module proxy has no module {module}.")
-        # A line can go on with a time, which no client relies on.
-        lines = [line.split()[0] for line in page.body.decode("utf-8", "replace").splitlines() if line.strip()]
-        versions = [version for version in dict.fromkeys(lines) if is_version(version)]
-        unknown = [(line, "no version of Go's form") for line in lines if not is_version(line)]
-        newest_first = sorted(versions, key=precedence, reverse=True)
+        known, unknown = await asyncio.to_thread(_read_list, page.body)
+        newest_first = await asyncio.to_thread(sorted, known, key=precedence, reverse=True)
         sifted = await sift(
             self._rules, module, newest_first, lambda version: self._release_time(module, version, source)
         )
         kept = set(sifted.kept)
-        body = "".join(f"{version}\n" for version in versions if version in kept)
+        body = "".join(f"{version}\n" for version in known if version in kept)
         return Document(
-            body=body.encode(), content_type=_TEXT, rule="go list", left_out=(*account(unknown), *sifted.left_out)
+            body=body.encode(),
+            content_type=_TEXT,
+            rule="go list",
+            left_out=(*account((line, "no version of Go's form") for line in unknown), *sifted.left_out),
         )
 
     async def _latest(self, module: str, source: Source) -> Answer:
@@ -186,6 +187,13 @@ class GoModules:
 
     def _url(self, module: str, rest: str) -> str:
         return f"{self._proxy}/{escape(module)}/{rest}"
+
+
+def _read_list(page: bytes) -> tuple[list[str], list[str]]:
+    """The versions of a list in its order, and the lines that are none. A line can go on with a time."""
+    lines = dict.fromkeys(line.split()[0] for line in page.decode("utf-8", "replace").splitlines() if line.strip())
+    known = [line for line in lines if is_version(line)]
+    return known, [line for line in lines if not is_version(line)]
 
 
 def _read_release(page: Fetched, module: str, *, expected: str | None = None) -> _Release:

@@ -1,5 +1,6 @@
 """The Maven door: the repository of released artifacts, each held against the checksum that lies beside it."""
 
+import asyncio
 import datetime
 import hashlib
 import re
@@ -31,7 +32,7 @@ from services.executor.egress.verdicts import Refused, UpstreamFailed
 _ROOT = "maven2"
 _XML = "text/xml"
 _TEXT = "text/plain; charset=utf-8"
-_MAX_METADATA_BYTES = 4 << 20
+_MAX_METADATA_BYTES = 2 << 20
 _MAX_POM_BYTES = 4 << 20
 _MAX_SIBLING_BYTES = 64 << 10
 # A checksum file is the digest, or a line of `sha1sum`, or, among the oldest, one of `openssl`.
@@ -79,7 +80,7 @@ class MavenCentral:
         if page is None:
             return Missing(rule="maven metadata", advice=f"Maven Central has no {wanted.path}.")
         try:
-            metadata = read_metadata(page.body)
+            metadata = await asyncio.to_thread(read_metadata, page.body)
         except InvalidMetadata as error:
             raise UpstreamFailed(
                 status=502, rule="invalid index", advice=f"Maven Central's {wanted.path} cannot be used: {error}."

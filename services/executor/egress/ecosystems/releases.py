@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.executor.egress.ecosystems.port import LeftOut, PackageRules
@@ -31,7 +31,7 @@ def refuse_package(rules: PackageRules, name: str) -> None:
     Raises:
         Refused: the rules refuse all of it.
     """
-    _raise(name, rules.refusal(name, None, None))
+    _raise(name, name, rules.refusal(name, None, None))
 
 
 async def refuse_release(rules: PackageRules, name: str, version: str, release_time: ReleaseTime) -> None:
@@ -43,14 +43,14 @@ async def refuse_release(rules: PackageRules, name: str, version: str, release_t
     """
     refuse_package(rules, name)
     released = await release_time(version) if rules.needs_release_times else None
-    _raise(f"{name} {version}", rules.refusal(name, version, released))
+    _raise(name, f"{name} {version}", rules.refusal(name, version, released))
 
 
-def _raise(subject: str, why: str | None) -> None:
+def _raise(name: str, subject: str, why: str | None) -> None:
+    """Refuse a subject; a reason names the package first, which the record needs and the reader of advice does not."""
     if why is not None:
-        raise Refused(
-            status=403, rule=f"policy: {why}", advice=f"The operator's package rules refuse {subject}: {why}."
-        )
+        advice = f"The operator's package rules refuse {subject}: {why.removeprefix(f'{name}: ')}."
+        raise Refused(status=403, rule=f"policy: {why}", advice=advice)
 
 
 async def sift(rules: PackageRules, name: str, newest_first: Sequence[str], release_time: ReleaseTime) -> Sifted:
@@ -60,11 +60,22 @@ async def sift(rules: PackageRules, name: str, newest_first: Sequence[str], rele
         TurnedAway: no age at all could be looked up.
     """
     looked_up: dict[str, datetime.datetime | None] = {}
-    beyond: Sequence[str] = ()
     if rules.needs_release_times:
         looked_up = await _look_up(newest_first[:MAX_LOOKUPS], release_time)
-        beyond = newest_first[MAX_LOOKUPS:]
-    refusals: dict[str, str] = dict.fromkeys(beyond, f"age not looked up beyond the newest {MAX_LOOKUPS}")
+    # A long list is work for a thread: other sandboxes are being served meanwhile.
+    return await asyncio.to_thread(_apply, rules, name, newest_first, looked_up)
+
+
+def _apply(
+    rules: PackageRules,
+    name: str,
+    newest_first: Sequence[str],
+    looked_up: Mapping[str, datetime.datetime | None],
+) -> Sifted:
+    refusals: dict[str, str] = {}
+    if rules.needs_release_times:
+        beyond = f"{name}: age not looked up beyond the newest {MAX_LOOKUPS} releases"
+        refusals = dict.fromkeys(newest_first[MAX_LOOKUPS:], beyond)
     for version in newest_first:
         why = refusals.get(version) or rules.refusal(name, version, looked_up.get(version))
         if why is not None:
