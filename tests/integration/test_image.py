@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.image.recipe import DIGEST_LENGTH, RECIPE_LABEL, REPOSITORY_ROOT, image_tag
+from services.executor.egress.registries import load_registries
 
 pytestmark = pytest.mark.docker
 
@@ -116,17 +117,69 @@ def test_hello_world(language: str, image: str) -> None:
     assert run(image, f"mkdir /sandbox/work; cd /sandbox/work; {PROGRAMS[language]}") == "hello\n"
 
 
-def test_go_run_with_a_copy_of_the_warm_build_cache_compiles_no_library(image: str) -> None:
-    program = 'package main\nimport ("fmt"; "net/http")\nfunc main() { fmt.Println("hello", http.StatusOK) }\n'
-    script = f"""
-        cp -r /usr/lib/qila/gocache /tmp/gocache
-        export GOCACHE=/tmp/gocache GOTOOLCHAIN=local GOPROXY=off GOTELEMETRY=off
-        mkdir /sandbox/work; cd /sandbox/work
-        printf '%s' '{program}' > main.go
-        go run -x main.go 2>trace
-        grep -c '/compile ' trace
+GO_PROGRAM = """
+    mkdir -p /sandbox/work; cd /sandbox/work
+    cat >main.go <<'PROGRAM'
+package main
+
+import (
+	"fmt"
+	"net/http"
+)
+
+func main() { fmt.Println("hello", http.StatusOK) }
+PROGRAM
+"""
+GO_CACHE = "/sandbox/.home/.cache/go-build"
+
+
+def test_go_run_in_a_new_workspace_compiles_no_library(image: str) -> None:
+    script = f"{GO_PROGRAM} go run -x main.go 2>trace; grep -c '/compile ' trace; du -sm {GO_CACHE} | cut -f 1"
+    hello, compiled, megabytes, *_ = run(image, script).splitlines()
+    assert (hello, compiled) == ("hello 200", "1")
+    assert int(megabytes) < 50
+
+
+def test_go_never_removes_the_links_to_the_images_build_cache(image: str) -> None:
+    # What it removes is older than some days by this very time; what it has just written is not.
+    old = f"find -L {GO_CACHE} -name '*-?' -type f ! -newermt '+1 year' ! -newermt '-1 minute'"
+    links, *removable = run(image, f"{GO_PROGRAM} go list fmt; find {GO_CACHE} -type l | wc -l; {old}").splitlines()[1:]
+    assert int(links) > 1000
+    assert removable == []
+
+
+def test_a_workspace_of_another_image_gets_links_to_this_ones_build_cache(image: str) -> None:
+    stale = f"""
+        mkdir -p {GO_CACHE}; cp -rsT /usr/lib/qila/gocache {GO_CACHE}
+        ln -s /usr/lib/qila/gocache-id/another {GO_CACHE}/warm-id
+        for link in $(find {GO_CACHE} -type l -name '*-d'); do ln -sfn /nowhere $link; done
     """
-    assert run(image, script, "--tmpfs=/tmp:exec,size=512m") == "hello 200\n1\n"
+    script = f"{stale} {GO_PROGRAM} go run -x main.go 2>trace; grep -c '/compile ' trace"
+    assert run(image, script).splitlines() == ["hello 200", "1"]
+
+
+def test_a_build_cache_that_cannot_be_linked_is_told_in_one_line(image: str) -> None:
+    script = f"mkdir -p {GO_CACHE}/00; chmod 555 {GO_CACHE}/00; go list fmt 2>problem; wc -l <problem; cat problem"
+    package, lines, problem = run(image, script).splitlines()
+    assert (package, lines) == ("fmt", "1")
+    assert problem.startswith("go: the first build will be slow, for the image's build cache cannot be linked: ")
+
+
+def test_go_has_its_door_and_tells_nobody_anything(image: str) -> None:
+    script = "go list fmt >/dev/null; go env GOPROXY GOTOOLCHAIN GOFLAGS GOSUMDB GOTELEMETRY GONOSUMDB"
+    assert run(image, script).split("\n") == [
+        "http://127.0.0.1:7480/go",
+        "local",
+        "-modcacherw",
+        load_registries().go.origins["sumdb"].host,
+        "off",
+        "",
+        "",
+    ]
+
+
+def test_what_a_user_sets_for_go_comes_before_the_images_settings(image: str) -> None:
+    assert run(image, "go env -w GOFLAGS=-mod=mod; go env GOFLAGS; GOFLAGS=-v go env GOFLAGS") == "-mod=mod\n-v\n"
 
 
 def test_headers_of_common_libraries_are_found(image: str) -> None:
