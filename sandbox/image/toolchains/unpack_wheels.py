@@ -11,7 +11,13 @@ from pathlib import Path
 
 # A wheel is a zip archive without symbolic links, and one without executable bits as Python's reader sees it.
 GO_EXECUTABLES = ("bin/*", "pkg/tool/*/*")
-NODE_EXECUTABLES = ("bin/node", "lib/node_modules/*/bin/*")
+NODE_EXECUTABLES = (
+    "bin/node",
+    "lib/node_modules/*/bin/*",
+    # What builds packages from source: install scripts call it by its name.
+    "lib/node_modules/npm/**/node-gyp-bin/node-gyp",
+    "lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js",
+)
 LINKS = {
     "go": "../../lib/qila/go/bin/go",
     "gofmt": "../../lib/qila/go/bin/gofmt",

@@ -16,6 +16,8 @@ QUESTIONS = {
     "pip": (["pip", "--version"], r"pip (\S+)"),
     "node": (["node", "--version"], r"v(\S+)"),
     "npm": (["npm", "--version"], r"(\S+)"),
+    "yarn": (["yarn", "--version"], r"(\S+)"),
+    "pnpm": (["pnpm", "--version"], r"(\S+)"),
     "go": (["go", "version"], r"go(\d\S+)"),
     "java": (["javac", "-version"], r"javac (\S+)"),
     "maven": (["mvn", "--version"], r"Apache Maven ([\d.]+)"),

@@ -9,7 +9,18 @@ from .linux import INSTALL_USER
 # The authorities that the host trusts, where the executor gives them. OpenSSL, Go and Java find them through links.
 TRUST = Path("/run/qila/trust/ca.pem")
 
-_COMMON = {"TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - the sandbox's own tmpfs
+_COMMON = {
+    "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
+    "LANG": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    # pnpm has no configuration file of the system: this one is npm's, in place of the one in HOME.
+    "PNPM_CONFIG_NPMRC_AUTH_FILE": "/etc/npmrc",
+    "PNPM_CONFIG_UPDATE_NOTIFIER": "false",
+    # A project that names another version of pnpm gets the image's.
+    "PNPM_CONFIG_PM_ON_FAIL": "ignore",
+    # What builds addons from source would download the headers that lie here.
+    "npm_package_config_node_gyp_nodedir": "/usr/lib/qila/node",
+}
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 _PROGRAM = _COMMON | {

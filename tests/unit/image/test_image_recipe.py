@@ -16,6 +16,7 @@ def checkout(tmp_path: Path) -> Path:
         "sandbox/image/Dockerfile": "FROM x",
         "sandbox/image/toolchains/packages": "gcc",
         "sandbox/image/requirements.txt": "uv==1",
+        "sandbox/image/node-packages.toml": "",
         "sandbox/sandboxd/__main__.py": "pass",
     }
     for name, content in files.items():
@@ -60,6 +61,12 @@ def test_a_change_of_sandboxd_leaves_the_toolchains_alone(checkout: Path) -> Non
     (checkout / "sandbox/sandboxd/__main__.py").write_text("print()")
     assert image_tag(checkout) != image
     assert toolchains_tag(checkout) == toolchains
+
+
+def test_another_pin_of_a_package_manager_has_other_toolchains(checkout: Path) -> None:
+    toolchains = toolchains_tag(checkout)
+    (checkout / "sandbox/image/node-packages.toml").write_text("[[package]]")
+    assert toolchains_tag(checkout) != toolchains
 
 
 def test_a_checkout_without_sandboxd_is_refused(checkout: Path) -> None:
