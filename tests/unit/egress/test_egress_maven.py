@@ -140,6 +140,10 @@ async def test_xml_that_could_be_a_bomb_is_not_parsed_and_other_rubbish_is_refus
     assert problem in failed.value.advice
 
 
+def test_a_byte_order_mark_is_no_obstacle() -> None:
+    assert read_metadata(b"\xef\xbb\xbf" + PAGE) == read_metadata(PAGE)
+
+
 def test_depth_alone_breaks_nothing() -> None:
     assert read_metadata(b"<metadata>" + b"<a>" * 300_000 + b"</a>" * 300_000 + b"</metadata>").versions == ()
 

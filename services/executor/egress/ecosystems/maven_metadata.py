@@ -80,7 +80,7 @@ def read_metadata(page: bytes) -> Metadata:
 
 def _parse(page: bytes) -> Element:
     try:
-        text = page.decode("utf-8-sig")
+        text = page.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InvalidMetadata(problem="no UTF-8") from error
     # UTF-16 without its mark is valid UTF-8 here, and the parser would find the mark-up that the next look does not.
