@@ -31,6 +31,7 @@ from services.executor.ids import is_sandbox_id, mint_sandbox_id
 from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
 from services.executor.runtime.port import Runtime, SandboxSpec
+from services.executor.space import UNWATCHED, HostSpace
 
 CONNECT_TIMEOUT_S = 20
 # sandboxd dials again after half a second at most; who is silent for longer is stuck.
@@ -93,10 +94,12 @@ class Sandbox:
 class Sandboxes:
     """All sandboxes of this installation."""
 
-    def __init__(self, settings: Settings, runtime: Runtime, doors: DoorControl) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, doors: DoorControl, space: HostSpace = UNWATCHED) -> None:
+        """`space` is what new work needs; by default nobody looks."""
         self._settings = settings
         self._runtime = runtime
         self._doors = doors
+        self.space = space
         self._sandboxes: dict[str, Sandbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating = 0
@@ -132,9 +135,14 @@ class Sandboxes:
                 log.warning("an unrecorded container was removed", sandbox_id=status.sandbox_id)
             if status.has_volume:
                 log.warning("an unrecorded volume was found and left alone", sandbox_id=status.sandbox_id)
+        await self._runtime.tidy()
 
     async def create(self, limits: Limits) -> Sandbox:
-        """Makes a sandbox and starts it. LimitError, EngineError, ImageMissingError, AgentUnavailableError."""
+        """Makes a sandbox and starts it.
+
+        LimitError, DiskLowError, EngineError, WorkspaceError, ImageMissingError, AgentUnavailableError.
+        """
+        self.space.check()
         if len(self._sandboxes) + self._creating >= self._settings.max_sandboxes:
             raise LimitError("sandboxes of this installation", self._settings.max_sandboxes)
         self._creating += 1
@@ -351,4 +359,5 @@ def _read_record(directory: Path) -> SandboxRecord | None:
     except FileNotFoundError:
         return None
     assert is_sandbox_id(row["id"])
+    # Records of earlier versions say nothing of the disk: nothing bounds those workspaces.
     return SandboxRecord(**{**row, "limits": Limits(**row["limits"])})

@@ -378,9 +378,9 @@ async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None
 
 
 def _as_outcome(error: QilaError) -> Exception:
-    if error.code is ErrorCode.RESOURCE_EXHAUSTED:
+    if error.reason in {"FILE_NO_SPACE", "DISK_LOW"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    if error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
+    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
     return SandboxLostError(error.message)
 

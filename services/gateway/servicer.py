@@ -47,6 +47,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             cpu_millis=request.limits.cpu_millis,
             memory_bytes=request.limits.memory_bytes,
             pids=request.limits.pids,
+            disk_bytes=request.limits.disk_bytes,
         )
         made = await self._executor.create_sandbox(limits)
         record = SandboxRecord(
@@ -56,6 +57,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             cpu_millis=made.limits.cpu_millis,
             memory_bytes=made.limits.memory_bytes,
             pids=made.limits.pids,
+            disk_bytes=made.limits.disk_bytes,
         )
         try:
             await self._store.add_sandbox(record)
@@ -211,7 +213,12 @@ def _sandbox(record: SandboxRecord) -> pb.Sandbox:
         id=record.sandbox_id,
         language=record.language,
         create_time=_timestamp(record.create_time_ns),
-        limits=pb.Limits(cpu_millis=record.cpu_millis, memory_bytes=record.memory_bytes, pids=record.pids),
+        limits=pb.Limits(
+            cpu_millis=record.cpu_millis,
+            memory_bytes=record.memory_bytes,
+            pids=record.pids,
+            disk_bytes=record.disk_bytes,
+        ),
     )
 
 
