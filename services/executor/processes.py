@@ -291,7 +291,7 @@ class ProcessTable:
         detail: str = "",
     ) -> None:
         process.spool.finish(dict(lengths))
-        process.end = ProcessEnd(
+        end = ProcessEnd(
             kind=kind,
             time=_now(),
             lengths=process.spool.received,
@@ -301,7 +301,8 @@ class ProcessTable:
             error=error,
             detail=detail,
         )
-        self._log.write(process.id, "ended", asdict(process.end))
+        self._log.write(process.id, "ended", asdict(end))
+        process.end = end
         process.notify()
         log.info("process ended", sandbox_id=self._sandbox_id, process_id=process.id, end=kind, code=code)
 
