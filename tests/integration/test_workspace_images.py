@@ -17,10 +17,10 @@ import pytest
 from services.executor.errors import EngineError, WorkspaceError, WorkspaceMissingError
 from services.executor.ids import mint_sandbox_id
 from services.executor.profile import Limits, load_profile
-from services.executor.runtime import images as images_module
-from services.executor.runtime import loop_devices
+from services.executor.runtime import file_systems, loop_devices
 from services.executor.runtime.docker import DockerRuntime
-from services.executor.runtime.images import WorkspaceImages, read_skeleton
+from services.executor.runtime.file_systems import read_skeleton
+from services.executor.runtime.images import WorkspaceImages
 from services.executor.runtime.port import Quota, SandboxSpec
 
 pytestmark = pytest.mark.docker
@@ -146,10 +146,22 @@ async def test_a_new_workspace_is_what_a_plain_volume_would_be(box: Box) -> None
 
 
 async def test_a_new_file_system_has_no_fault(box: Box) -> None:
-    spec = box.spec(10 << 30)
-    await box.runtime.create(spec)
-    assert "Pass 5" in tool("e2fsck", "-fn", box.images.path_of(spec.sandbox_id))
-    assert box.on_host(spec.sandbox_id) < OWN_BYTES
+    # The second of a size is not made by the tools.
+    for name in ("first", "second", "third"):
+        box.images.make(name, 10 << 30)
+        assert "Pass 5" in tool("e2fsck", "-fn", box.images.path_of(name))
+        assert box.on_host(name) < OWN_BYTES
+        box.images.remove(name)
+    assert len(box.images._file_systems._kept) == 2
+
+
+async def test_many_sizes_of_workspaces_take_little_memory(box: Box) -> None:
+    for number in range(20):
+        box.images.make(str(number), SIZE + number * (1 << 20))
+        box.images.remove(str(number))
+    kept = box.images._file_systems._kept
+    assert len(kept) == 8
+    assert sum(len(data) for blocks in kept.values() for data in blocks.values()) < 8 << 20
 
 
 async def test_space_of_deleted_files_comes_back_to_the_host(box: Box) -> None:
@@ -284,17 +296,31 @@ async def test_a_workspace_that_is_mounted_elsewhere_is_not_attached_twice(
         loop_devices.detach(device, image)
 
 
+def test_a_device_that_became_another_files_is_left_alone(tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+    device = attach(tmp_path / "theirs")
+    loop_devices.detach(device, tmp_path / "ours")
+    assert loop_devices.attached(tmp_path) == {device: tmp_path / "theirs"}
+    loop_devices.detach(device, tmp_path / "theirs")
+    loop_devices.detach(device, tmp_path / "theirs")
+    assert loop_devices.attached(tmp_path) == {}
+
+
 async def test_a_quota_that_does_not_bite_is_not_used(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     make = box.images.make
-    monkeypatch.setattr(box.images, "make", lambda name, _size: make(name, 256 << 20))
-    assert await box.runtime.use_quota(Quota.LOOP, box.image) == "a program wrote beyond the limit"
-    monkeypatch.setattr(images_module, "read_skeleton", lambda: [(0, 0, 0o755, ".")])
+    with monkeypatch.context() as patched:
+        patched.setattr(box.images, "make", lambda name, _size: make(name, 256 << 20))
+        assert await box.runtime.use_quota(Quota.LOOP, box.image) == "a program wrote beyond the limit"
+    box.images._file_systems._kept.clear()
+    monkeypatch.setattr(file_systems, "read_skeleton", lambda: [(0, 0, 0o755, ".")])
     assert await box.runtime.use_quota(Quota.LOOP, box.image) == "a program could not write to it"
     assert (box.volumes(), list(box.images.directory.iterdir())) == ([], [])
 
 
 async def test_a_missing_tool_is_named_with_its_package(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.executor.runtime.tools._PATH", "/nowhere")
+    box.images._file_systems._kept.clear()
     refusal = await box.runtime.use_quota(Quota.LOOP, box.image)
     assert refusal == "it is not on this machine; install e2fsprogs"
 
