@@ -322,7 +322,7 @@ async def test_a_missing_tool_is_named_with_its_package(box: Box, monkeypatch: p
     monkeypatch.setattr("services.executor.runtime.tools._PATH", "/nowhere")
     box.images._file_systems._kept.clear()
     refusal = await box.runtime.use_quota(Quota.LOOP, box.image)
-    assert refusal == "it is not on this machine; install e2fsprogs"
+    assert refusal == "mkfs.ext4 is not on this machine; install e2fsprogs"
 
 
 async def test_the_engines_own_quota_is_tried_and_nothing_is_left_of_it(box: Box) -> None:

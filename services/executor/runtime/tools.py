@@ -29,7 +29,7 @@ def run_tool(
     """
     found = shutil.which(name, path=_PATH)
     if found is None:
-        raise WorkspaceError(f"run {name}", f"it is not on this machine; install {_PACKAGE_OF[name]}")
+        raise WorkspaceError(f"run {name}", f"{name} is not on this machine; install {_PACKAGE_OF[name]}")
     command = [found, *arguments]
     try:
         done = subprocess.run(  # noqa: S603 - a tool of the system, and arguments of our own
