@@ -231,6 +231,7 @@ async def test_a_crash_between_image_and_volume_is_completed_with_the_same_files
     await box.runtime.create(spec)
     await box.runtime.start(spec.sandbox_id)
     assert box.images.path_of(spec.sandbox_id).stat().st_ino == before
+    assert list(loop_devices.attached(box.directory).values()) == [box.images.path_of(spec.sandbox_id)]
 
 
 async def test_an_image_taken_away_by_hand_is_named_and_what_is_left_can_be_removed(box: Box) -> None:
