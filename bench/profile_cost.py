@@ -23,6 +23,7 @@ from services.executor.egress.policy import Ceiling
 from services.executor.processes import ProcessEnd, ProcessSpec
 from services.executor.profile import Profile, load_profile
 from services.executor.runtime.docker import DockerRuntime
+from services.executor.runtime.images import WorkspaceImages
 from services.executor.sandboxes import Sandbox, Sandboxes, Settings
 from services.executor.trust import TrustStore
 from services.rpc import log
@@ -77,11 +78,20 @@ async def warm_sandbox(profile: Profile) -> AsyncIterator[Sandbox]:
             ceiling=Ceiling(),
             package_policy="",
         )
-        runtime = DockerRuntime(instance=f"bench-{secrets.token_hex(4)}", profile=profile)
+        runtime = DockerRuntime(
+            instance=f"bench-{secrets.token_hex(4)}",
+            profile=profile,
+            images=WorkspaceImages(
+                directory=settings.state_directory / "workspaces",
+                links=settings.run_directory / "loop",
+                max_inodes=4096,
+            ),
+        )
         audit = Audit()
         doors = FakeDoors(on_egress=audit.take)
         await doors.start()
-        sandboxes = Sandboxes(settings, runtime, doors, audit, TrustStore(None, settings.run_directory / "trust"))
+        trust = TrustStore(None, settings.run_directory / "trust")
+        sandboxes = Sandboxes(settings, runtime, doors, audit=audit, trust=trust)
         (settings.state_directory / "sandboxes").mkdir(parents=True)
         sandbox = await sandboxes.create(profile.limits)
         try:

@@ -331,7 +331,7 @@ def down(*, address: str) -> None:
 @cli.command()
 @_address
 def status(*, address: str) -> int:
-    """Show the health of each service; exit code 0 if all answer, else 1."""
+    """Show the health of each service, how workspaces are bounded, and what is free; exit code 1 if one is silent."""
     services = stack.stack_from(os.environ, address)
     failed = 0
     for name in stack.NAMES:
@@ -340,6 +340,9 @@ def status(*, address: str) -> int:
         failed += not answers
         where = f"process {process.pid}" if process else "not started by this installation"
         click.echo(f"{name:9} {'healthy' if answers else 'does not answer'} ({where}, {services.address_of(name)})")
+    storage = stack.storage(services)
+    if storage is not None:
+        click.echo(printable("\n".join(stack.describe_storage(storage))))
     return 1 if failed else 0
 
 

@@ -19,6 +19,8 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from qila.executor.v1 import executor_pb2, executor_pb2_grpc
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -112,6 +114,36 @@ def healthy(stack: Stack, name: str) -> bool:
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def storage(stack: Stack) -> executor_pb2.GetStorageResponse | None:
+    """How the executor keeps workspaces; None if it does not answer."""
+    with grpc.insecure_channel(stack.address_of("executor"), options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = executor_pb2_grpc.ExecutorServiceStub(channel)
+        try:
+            return stub.GetStorage(executor_pb2.GetStorageRequest(), timeout=_PROBE_SECONDS)
+        except grpc.RpcError:
+            return None
+
+
+def describe_storage(storage: executor_pb2.GetStorageResponse) -> list[str]:
+    """What an operator wants to know of it, a line each."""
+    bound = "without a limit"
+    if storage.default_disk_bytes:
+        kind = executor_pb2.WorkspaceQuota.Name(storage.quota).removeprefix("WORKSPACE_QUOTA_").lower()
+        bound = f"{_gibibytes(storage.default_disk_bytes)} each, quota by {kind}"
+    lines = [f"workspace {bound}{f': {storage.detail}' if storage.detail else ''}"]
+    for system in storage.file_systems:
+        low = " (LOW: new work is refused)" if system.free_bytes < system.low_water_bytes else ""
+        lines.append(
+            f"disk      {_gibibytes(system.free_bytes)} free at {system.path}, "
+            f"low-water mark {_gibibytes(system.low_water_bytes)}{low}"
+        )
+    return lines
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
 
 
 def start_time_of(pid: int) -> int | None:

@@ -15,9 +15,17 @@ from services.executor.config import ExecutorConfig, instance_of, read_config
 from services.executor.egress.door_process import Doors, DoorsUnavailable
 from services.executor.profile import load_profile
 from services.executor.runtime.docker import DockerRuntime
+from services.executor.runtime.images import WorkspaceImages
 from services.executor.sandboxes import Sandboxes
 from services.executor.servicer import ExecutorServicer
-from services.executor.startup import assert_profile_holds, doors_config, settings, take_package_policy
+from services.executor.startup import (
+    assert_profile_holds,
+    doors_config,
+    granted,
+    settings,
+    take_package_policy,
+    take_storage,
+)
 from services.executor.trust import TrustStore, host_bundle
 from services.rpc import log
 from services.rpc.config import StartError, run_service
@@ -36,9 +44,16 @@ async def main(config: ExecutorConfig) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(_lock(config))
         profile = load_profile()
-        runtime = DockerRuntime(instance=instance_of(config), profile=profile, runtime=config.runtime)
+        images = WorkspaceImages(
+            directory=config.state_directory / "workspaces",
+            links=config.run_directory / "loop",
+            max_inodes=config.workspace_inodes,
+        )
+        runtime = DockerRuntime(instance=instance_of(config), profile=profile, images=images, runtime=config.runtime)
         stack.push_async_callback(runtime.close)
-        await assert_profile_holds(config, profile, runtime)
+        quota, space = await take_storage(config, runtime)
+        limits = granted(config.default_limits, quota)
+        await assert_profile_holds(config, profile, runtime, limits)
         package_policy = take_package_policy(config)
         audit = Audit()
         doors = Doors(doors_config(config), on_egress=audit.take)
@@ -49,12 +64,12 @@ async def main(config: ExecutorConfig) -> None:
         stack.push_async_callback(doors.stop)
         trust = TrustStore(host_bundle(os.environ), config.run_directory / "trust")
         await asyncio.to_thread(trust.refresh)
-        sandboxes = Sandboxes(settings(config, package_policy), runtime, doors, audit, trust)
+        sandboxes = Sandboxes(settings(config, package_policy), runtime, doors, audit=audit, trust=trust, space=space)
         stack.push_async_callback(sandboxes.close)
         await sandboxes.adopt()
         idle = asyncio.create_task(sandboxes.stop_idle_forever())
         stack.push_async_callback(_cancel, idle)
-        servicer = ExecutorServicer(sandboxes, config.default_limits)
+        servicer = ExecutorServicer(sandboxes, limits, quota)
         server = await build_server(
             ServerConfig(address=f"unix:{config.run_directory / 'executor.sock'}", service_names=(SERVICE_NAME,)),
             [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],

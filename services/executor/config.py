@@ -9,16 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.executor import quota
 from services.executor.egress.limits import TrafficLimits
 from services.executor.egress.policy import Opening, is_host_name
 from services.executor.ids import ALPHABET
 from services.executor.profile import Limits, load_profile
+from services.executor.space import LowWater
 from services.rpc.config import ConfigError, Environment
 
 INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 # A socket's whole path must stay below 100 bytes: "/sb/", the sandbox id and "/control.sock" take 46.
 MAX_RUN_DIRECTORY_BYTES = 52
 _OPENINGS: Mapping[str, Opening] = {"registries": "registries", "install": "install", "none": "none"}
+DEFAULT_LOW_WATER_BYTES = 2 << 30
+DEFAULT_MAX_INODES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,9 @@ class ExecutorConfig:
     default_limits: Limits
     max_sandboxes: int
     idle_stop_s: float
+    workspace_quota: str
+    workspace_inodes: int
+    low_water: LowWater
     doors_uid: int
     mirror_cache_bytes: int
     egress: Opening
@@ -61,6 +68,9 @@ def read_config(environment: Environment) -> ExecutorConfig:
         rule = "must be 1 to 32 of [a-z0-9-] and begin with a letter or digit"
         raise ConfigError(variable="QILA_INSTANCE", value=instance, rule=rule)
     profile = load_profile().limits
+    low_size, low_percent = environment.size_or_percent(
+        "QILA_DISK_LOW_WATER", DEFAULT_LOW_WATER_BYTES, maximum=1 << 50, max_percent=50
+    )
     return ExecutorConfig(
         state_directory=environment.state_directory(),
         run_directory=run_directory,
@@ -71,9 +81,15 @@ def read_config(environment: Environment) -> ExecutorConfig:
             cpu_millis=environment.integer("QILA_CPU_MILLIS", profile.cpu_millis, minimum=10, maximum=64_000),
             memory_bytes=environment.size("QILA_MEMORY", profile.memory_bytes, minimum=64 << 20, maximum=1 << 40),
             pids=environment.integer("QILA_PIDS", profile.pids, minimum=16, maximum=32_768),
+            disk_bytes=environment.size("QILA_WORKSPACE_SIZE", profile.disk_bytes, minimum=64 << 20, maximum=1 << 40),
         ),
         max_sandboxes=environment.integer("QILA_MAX_SANDBOXES", 100, minimum=1, maximum=10_000),
         idle_stop_s=environment.seconds("QILA_IDLE_STOP", 600, minimum=1, maximum=86_400 * 7),
+        workspace_quota=environment.choice("QILA_WORKSPACE_QUOTA", quota.CHOICES, quota.AUTO),
+        workspace_inodes=environment.integer(
+            "QILA_WORKSPACE_INODES", DEFAULT_MAX_INODES, minimum=4096, maximum=100_000_000
+        ),
+        low_water=LowWater(size=low_size, percent=low_percent),
         doors_uid=environment.integer("QILA_DOORS_UID", 65_531, minimum=1, maximum=2_000_000_000),
         mirror_cache_bytes=environment.size("QILA_MIRROR_CACHE_SIZE", 10 << 30, minimum=0, maximum=1 << 50),
         egress=_OPENINGS[environment.choice("QILA_EGRESS", tuple(_OPENINGS), "registries")],

@@ -109,6 +109,57 @@ class ImageMissingError(ExecutorError):
 
 
 @dataclass
+class WorkspaceError(ExecutorError):
+    """A workspace's image file, or what it is attached with, cannot be had."""
+
+    operation: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"failed to {self.operation}: {self.detail}"
+
+
+@dataclass
+class WorkspaceMissingError(ExecutorError):
+    """The workspace's image file was taken away behind Qila's back."""
+
+    sandbox_id: str
+    path: str
+
+    def __str__(self) -> str:
+        return (
+            f"the workspace of sandbox {self.sandbox_id} is gone: {self.path} was removed from the host; "
+            "put it back, or remove the sandbox"
+        )
+
+
+@dataclass
+class QuotaUnavailableError(ExecutorError):
+    """A bound of the workspace was asked for that this host cannot enforce."""
+
+    def __str__(self) -> str:
+        return (
+            "limits.disk_bytes: this host cannot bound a workspace ('qila status' says why); "
+            "leave the field out to do without"
+        )
+
+
+@dataclass
+class DiskLowError(ExecutorError):
+    """The host's disk is below its low-water mark. Bytes."""
+
+    path: str
+    free: int
+    mark: int
+
+    def __str__(self) -> str:
+        return (
+            f"the host's disk is low: {_mebibytes(self.free)} are free at {self.path}, new work needs "
+            f"{_mebibytes(self.mark)}; remove sandboxes or files, or make room on the host"
+        )
+
+
+@dataclass
 class AgentUnavailableError(ExecutorError):
     """The sandbox's agent did not connect in time, or the connection broke during a call."""
 
@@ -174,3 +225,7 @@ class ProfileError(ExecutorError):
     def __str__(self) -> str:
         others = f" ({self.others} more rows do not hold; see the log)" if self.others else ""
         return f"the sandbox profile does not hold: {self.row}: expected {self.expected}, found {self.found}{others}"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"

@@ -6,6 +6,7 @@ is the last one, of which nobody was told.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -40,11 +41,16 @@ class ProcessLog:
             yield row["process"], row["what"], row["fields"]
 
     def write(self, process_id: str, what: str, fields: Mapping[str, Any]) -> None:
-        """Adds a line."""
+        """Adds a line, whole or, with an OSError, not at all."""
         if self._descriptor < 0:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.write(self._descriptor, _line(process_id, what, fields))
+        line = _line(process_id, what, fields)
+        before = os.fstat(self._descriptor).st_size
+        if os.write(self._descriptor, line) < len(line):
+            # A torn line may be the last one only.
+            os.ftruncate(self._descriptor, before)
+            raise OSError(errno.ENOSPC, "no room for a whole line", str(self._path))
         self._lines += 1
 
     def is_long(self, processes: int) -> bool:

@@ -304,7 +304,7 @@ class ProcessTable:
         detail: str = "",
     ) -> None:
         process.spool.finish(dict(lengths))
-        process.end = ProcessEnd(
+        end = ProcessEnd(
             kind=kind,
             time=_now(),
             lengths=process.spool.received,
@@ -314,7 +314,8 @@ class ProcessTable:
             error=error,
             detail=detail,
         )
-        self._log.write(process.id, "ended", asdict(process.end))
+        self._log.write(process.id, "ended", asdict(end))
+        process.end = end
         process.notify()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
         log.info("process ended", end=kind, code=code, **ids)

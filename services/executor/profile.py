@@ -15,11 +15,14 @@ PROFILE_PATH = Path(__file__).resolve().parents[2] / "sandbox" / "profile.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of one sandbox: CPUs in thousandths, bytes of memory, processes and threads."""
+    """Limits of one sandbox: CPUs in thousandths, bytes of memory, processes and threads, bytes of the workspace
+    (0 where nothing bounds it).
+    """  # noqa: D205 - one sentence
 
     cpu_millis: int
     memory_bytes: int
     pids: int
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
 from services.executor.runtime.port import Runtime, SandboxSpec
 from services.executor.sandbox_record import SandboxRecord, read_record, write_record
+from services.executor.space import UNWATCHED, HostSpace
 from services.executor.trust import TrustStore
 
 CONNECT_TIMEOUT_S = 20
@@ -92,13 +93,22 @@ class Sandboxes:
     """All sandboxes of this installation."""
 
     def __init__(
-        self, settings: Settings, runtime: Runtime, doors: DoorControl, audit: Audit, trust: TrustStore
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        doors: DoorControl,
+        *,
+        audit: Audit,
+        trust: TrustStore,
+        space: HostSpace = UNWATCHED,
     ) -> None:
+        """`space` is what new work needs; by default nobody looks."""
         self._settings = settings
         self._runtime = runtime
         self._doors = doors
         self.audit = audit
         self._trust = trust
+        self.space = space
         self._sandboxes: dict[str, Sandbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._creating = 0
@@ -138,13 +148,16 @@ class Sandboxes:
                 log.warning("an unrecorded container was removed", sandbox_id=status.sandbox_id)
             if status.has_volume:
                 log.warning("an unrecorded volume was found and left alone", sandbox_id=status.sandbox_id)
+        await self._runtime.tidy()
 
     async def create(self, limits: Limits, egress: EgressPolicy = DEFAULT) -> Sandbox:
         """Makes a sandbox and starts it.
 
-        HostNotAllowedError, LimitError, EngineError, ImageMissingError, AgentUnavailableError.
+        HostNotAllowedError, LimitError, DiskLowError, EngineError, WorkspaceError, ImageMissingError,
+        AgentUnavailableError.
         """
         self._check_hosts(egress)
+        self.space.check()
         if len(self._sandboxes) + self._creating >= self._settings.max_sandboxes:
             raise LimitError("sandboxes of this installation", self._settings.max_sandboxes)
         self._creating += 1

@@ -17,8 +17,11 @@ from services.executor import errors, files
 from services.executor.egress_wire import pack_entry, pack_policy, unpack_policy, unpack_wanted
 from services.executor.files import check_path
 from services.executor.ids import is_process_id
+from services.executor.limits import grant
 from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES, Process, ProcessEnd, ProcessSpec, Started
 from services.executor.profile import Limits
+from services.executor.quota import QuotaChoice
+from services.executor.runtime.port import Quota
 from services.executor.sandboxes import Sandbox, Sandboxes
 from services.executor.spool import Chunk
 from services.rpc.errors import ErrorCode, QilaError
@@ -30,11 +33,14 @@ MAX_ARGUMENT_BYTES = 512 << 10
 MAX_PATHS = 20_000
 MAX_OUTPUT_LIMIT_BYTES = 1 << 30
 SURVEY_ROWS = 500
-MIN_LIMITS = Limits(cpu_millis=10, memory_bytes=64 << 20, pids=16)
-MAX_LIMITS = Limits(cpu_millis=64_000, memory_bytes=1 << 40, pids=32_768)
 
 _USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
 _STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR}
+_QUOTAS = {
+    Quota.LOOP: pb.WORKSPACE_QUOTA_LOOP,
+    Quota.ENGINE: pb.WORKSPACE_QUOTA_ENGINE,
+    Quota.NONE: pb.WORKSPACE_QUOTA_NONE,
+}
 _FILE_KINDS = {
     "file": pb.FILE_KIND_FILE,
     "directory": pb.FILE_KIND_DIRECTORY,
@@ -65,6 +71,10 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.InvalidFieldError: (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     errors.EngineError: (ErrorCode.UNAVAILABLE, "ENGINE_UNAVAILABLE"),
     errors.ImageMissingError: (ErrorCode.UNAVAILABLE, "IMAGE_MISSING"),
+    errors.WorkspaceError: (ErrorCode.UNAVAILABLE, "WORKSPACE_UNAVAILABLE"),
+    errors.WorkspaceMissingError: (ErrorCode.FAILED_PRECONDITION, "WORKSPACE_MISSING"),
+    errors.QuotaUnavailableError: (ErrorCode.FAILED_PRECONDITION, "QUOTA_UNAVAILABLE"),
+    errors.DiskLowError: (ErrorCode.RESOURCE_EXHAUSTED, "DISK_LOW"),
     errors.AgentUnavailableError: (ErrorCode.UNAVAILABLE, "AGENT_UNAVAILABLE"),
     errors.DoorsError: (ErrorCode.UNAVAILABLE, "DOORS_UNAVAILABLE"),
     errors.ProtocolError: (ErrorCode.UNAVAILABLE, "AGENT_UNAVAILABLE"),
@@ -74,15 +84,23 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     """One adapter a call; the sandboxes decide."""
 
-    def __init__(self, sandboxes: Sandboxes, default_limits: Limits) -> None:
+    def __init__(self, sandboxes: Sandboxes, default_limits: Limits, quota: QuotaChoice) -> None:
         self._sandboxes = sandboxes
         self._default_limits = default_limits
+        self._quota = quota
 
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Context) -> pb.CreateSandboxResponse:
         """See the proto."""
         with wire_errors():
+            asked = request.limits
+            wanted = {
+                "cpu_millis": asked.cpu_millis,
+                "memory_bytes": asked.memory_bytes,
+                "pids": asked.pids,
+                "disk_bytes": asked.disk_bytes,
+            }
             egress = unpack_policy(request.egress, new=True)
-            sandbox = await self._sandboxes.create(self._limits(request.limits), egress)
+            sandbox = await self._sandboxes.create(grant(wanted, self._default_limits), egress)
             return pb.CreateSandboxResponse(sandbox=self._pack(sandbox))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: Context) -> pb.GetSandboxResponse:
@@ -125,6 +143,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 raise errors.InvalidFieldError("header", "must come in the first message")
             header = first.header
             path = check_path(header.path)
+            if header.user != pb.USER_INSTALL:
+                self._sandboxes.space.check()
             sandbox = await self._sandboxes.ready(header.sandbox_id)
             size, digest = await files.write(
                 sandbox.agent,
@@ -187,6 +207,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             sandbox = self._sandboxes.find(request.sandbox_id)
             process = sandbox.processes.known(request.process_id, spec)
             if process is None:
+                if spec.user == "install":
+                    self._sandboxes.space.check()
                 sandbox = await self._sandboxes.ready(request.sandbox_id)
                 process = sandbox.processes.start(request.process_id, spec)
             async for event in _watch(sandbox, process, getattr(request, "from")):
@@ -242,15 +264,17 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         packed.egress.CopyFrom(pack_policy(self._sandboxes.egress_of(sandbox)))
         return packed
 
-    def _limits(self, wanted: pb.Limits) -> Limits:
-        chosen: dict[str, int] = {}
-        for name in ("cpu_millis", "memory_bytes", "pids"):
-            value = getattr(wanted, name) or getattr(self._default_limits, name)
-            low, high = getattr(MIN_LIMITS, name), getattr(MAX_LIMITS, name)
-            if not low <= value <= high:
-                raise errors.InvalidFieldError(f"limits.{name}", f"must be {low} to {high}, or 0 for the default")
-            chosen[name] = value
-        return Limits(**chosen)
+    async def GetStorage(self, request: pb.GetStorageRequest, context: Context) -> pb.GetStorageResponse:
+        """See the proto."""
+        return pb.GetStorageResponse(
+            quota=_QUOTAS[self._quota.quota],
+            detail=self._quota.detail,
+            default_disk_bytes=self._default_limits.disk_bytes,
+            file_systems=[
+                pb.HostFileSystem(path=str(system.path), free_bytes=system.free, low_water_bytes=system.mark)
+                for system in self._sandboxes.space.file_systems()
+            ],
+        )
 
 
 @contextmanager
@@ -334,6 +358,7 @@ def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
             cpu_millis=record.limits.cpu_millis,
             memory_bytes=record.limits.memory_bytes,
             pids=record.limits.pids,
+            disk_bytes=record.limits.disk_bytes,
         ),
         image=record.image,
     )

@@ -96,7 +96,10 @@ class Spool:
         return sum(half.stored for half in self._halves.values()) >= self._limit
 
     def append(self, stream: str, offset: int, data: bytes) -> None:
-        """Stores bytes; those that are here already are passed over. ProtocolError on a hole below the limit."""
+        """Stores bytes; those that are here already are passed over. ProtocolError on a hole below the limit.
+
+        OSError if they cannot be stored: then they have not come, and are to be sent again.
+        """
         half = self._halves.get(stream)
         if half is None:
             raise ProtocolError("output of an unknown stream")
@@ -107,12 +110,13 @@ class Spool:
             half.received = offset
             half.tail.clear()
         data = data[half.received - offset :]
-        half.received += len(data)
-        if half.stored + len(data) == half.received:
+        rest = data
+        if half.stored == half.received:
             room = self._limit - sum(other.stored for other in self._halves.values())
-            data = self._store(stream, half, data, max(room, 0))
-        if data:
-            half.tail += data
+            rest = self._store(stream, half, data, max(room, 0))
+        half.received += len(data)
+        if rest:
+            half.tail += rest
             del half.tail[:-TAIL_BYTES]
 
     def finish(self, lengths: dict[str, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -20,24 +21,40 @@ from services.executor.egress.package_rules import (
 )
 from services.executor.egress.policy import Ceiling
 from services.executor.errors import ExecutorError
-from services.executor.profile import Profile
-from services.executor.runtime.port import Runtime
+from services.executor.profile import Limits, Profile
+from services.executor.quota import QuotaChoice, QuotaRefusedError, choose_quota
+from services.executor.runtime.port import Quota, Runtime
 from services.executor.sandboxes import Settings
+from services.executor.space import HostSpace
 from services.rpc.config import StartError
 
 _LOG = structlog.get_logger()
 
 
-async def assert_profile_holds(config: ExecutorConfig, profile: Profile, runtime: Runtime) -> None:
+async def take_storage(config: ExecutorConfig, runtime: Runtime) -> tuple[QuotaChoice, HostSpace]:
+    """How workspaces are bounded here, and the file systems that they and the state need room on."""
+    try:
+        await runtime.check(config.image)
+        quota = await choose_quota(config.workspace_quota, runtime, config.image)
+        return quota, HostSpace([config.state_directory, *await runtime.directories()], config.low_water)
+    except (ExecutorError, QuotaRefusedError) as error:
+        raise StartError(str(error)) from error
+
+
+def granted(limits: Limits, quota: QuotaChoice) -> Limits:
+    """A limit that nothing enforces is not granted."""
+    return replace(limits, disk_bytes=0) if quota.quota is Quota.NONE else limits
+
+
+async def assert_profile_holds(config: ExecutorConfig, profile: Profile, runtime: Runtime, limits: Limits) -> None:
     """Untrusted code runs only behind what was seen to hold, on this machine and with this engine."""
     begin = time.monotonic()
     try:
-        await runtime.check(config.image)
         rows = await assert_profile(
             runtime,
             profile,
             image=config.image,
-            limits=config.default_limits,
+            limits=limits,
             run_directory=config.run_directory,
         )
     except ExecutorError as error:

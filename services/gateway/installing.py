@@ -34,6 +34,8 @@ _NATIVE_LOCK_BYTES: Final = 16 << 20
 _AFTERWORK_SECONDS: Final = 180.0
 _KEPT_BEYOND_CURRENT: Final = 2
 _EXIT_OF_SIGNAL: Final = 128
+# What package managers keep for the next install, from which a full workspace has to be freed.
+_INSTALL_CACHES: Final = (".qila/home/.cache",)
 # Where people and tools look for what is installed; replaceable by the program, never trusted.
 _PEOPLE_LINKS: Final = {"python": ("deps", ".qila/current/python/lib")}
 
@@ -111,11 +113,12 @@ class Install:
             await self._clean_up()
             raise _timed_out() from None
         except QilaError as error:
-            await self._clean_up()
-            raise _as_outcome(error) from error
+            outcome = _as_outcome(error)
+            await self._clean_up(outcome)
+            raise outcome from error
         except InstallFailedError as error:
             # Closing the phase, which this begins with, brings every decision of the doors into the record.
-            await self._clean_up()
+            await self._clean_up(error)
             raise await self._explained(error) from error
         except SandboxLostError:
             await self._clean_up()
@@ -301,11 +304,14 @@ class Install:
         except (QilaError, StopAsyncIteration) as error:
             _LOG.warning("compile_not_started", sandbox_id=self._sandbox_id, error=str(error))
 
-    async def _clean_up(self) -> None:
+    async def _clean_up(self, outcome: Exception | None = None) -> None:
         """Nothing half-installed remains; what cannot be removed now is removed before the next try."""
+        paths = [self._environment, self._stage]
+        if isinstance(outcome, InstallFailedError) and outcome.reason == pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE:
+            paths += _INSTALL_CACHES
         try:
             await self._set_phase(open_=False)
-            for path in (self._environment, self._stage):
+            for path in paths:
                 await self._remove(path)
         except QilaError as error:
             _LOG.warning("install_not_cleaned_up", sandbox_id=self._sandbox_id, error=str(error))
@@ -394,9 +400,9 @@ async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None
 
 
 def _as_outcome(error: QilaError) -> Exception:
-    if error.code is ErrorCode.RESOURCE_EXHAUSTED:
+    if error.reason in {"FILE_NO_SPACE", "DISK_LOW"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    if error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
+    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
     return SandboxLostError(error.message)
 

@@ -49,6 +49,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             cpu_millis=request.limits.cpu_millis,
             memory_bytes=request.limits.memory_bytes,
             pids=request.limits.pids,
+            disk_bytes=request.limits.disk_bytes,
         )
         egress = to_executor(request.egress)
         made = await self._executor.create_sandbox(executor.CreateSandboxRequest(limits=limits, egress=egress))
@@ -59,6 +60,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             cpu_millis=made.limits.cpu_millis,
             memory_bytes=made.limits.memory_bytes,
             pids=made.limits.pids,
+            disk_bytes=made.limits.disk_bytes,
         )
         try:
             await self._store.add_sandbox(record)
@@ -239,7 +241,12 @@ def _sandbox(record: SandboxRecord, egress: executor.EgressPolicy | None = None)
         id=record.sandbox_id,
         language=record.language,
         create_time=_timestamp(record.create_time_ns),
-        limits=pb.Limits(cpu_millis=record.cpu_millis, memory_bytes=record.memory_bytes, pids=record.pids),
+        limits=pb.Limits(
+            cpu_millis=record.cpu_millis,
+            memory_bytes=record.memory_bytes,
+            pids=record.pids,
+            disk_bytes=record.disk_bytes,
+        ),
     )
 
 

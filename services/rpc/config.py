@@ -90,6 +90,20 @@ class Environment:
             raise ConfigError(variable=variable, value=value, rule=rule)
         return amount
 
+    def size_or_percent(self, variable: str, default: int, *, maximum: int, max_percent: int) -> tuple[int, int]:
+        """A size such as `2GiB`, or a share such as `5%`: bytes and percent, of which one is zero."""
+        value = self.text(variable, str(default))
+        found = re.fullmatch(r"([0-9]{1,3})%", value)
+        if found and int(found[1]) <= max_percent:
+            return 0, int(found[1])
+        try:
+            return self.size(variable, default, minimum=0, maximum=maximum), 0
+        except ConfigError:
+            rule = (
+                f"must be a size such as 2GiB, at most {maximum} bytes, or a share such as 5%, at most {max_percent}%"
+            )
+            raise ConfigError(variable=variable, value=value, rule=rule) from None
+
     def directory(self, variable: str, default: Path) -> Path:
         """An absolute path that is a directory or is not there yet."""
         value = self.text(variable, str(default))

@@ -25,7 +25,13 @@ from services.gateway.store.sql import open_store, upgrade
 
 Reopen = Callable[[Store], Awaitable[Store]]
 SANDBOX = SandboxRecord(
-    sandbox_id="sb_a", language="python", create_time_ns=5, cpu_millis=1000, memory_bytes=2 << 30, pids=512
+    sandbox_id="sb_a",
+    language="python",
+    create_time_ns=5,
+    cpu_millis=1000,
+    memory_bytes=2 << 30,
+    pids=512,
+    disk_bytes=7,
 )
 EXEC = ExecRecord(
     sandbox_id="sb_a", exec_id="ex_a", request=b"r", digest="d", create_time_ns=10, phase=1, last_sequence=1

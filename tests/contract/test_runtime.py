@@ -15,9 +15,10 @@ from services.executor.ids import mint_sandbox_id
 from services.executor.profile import Limits, load_profile
 from services.executor.runtime.docker import DockerRuntime
 from services.executor.runtime.fake import FakeRuntime
-from services.executor.runtime.port import Runtime, SandboxSpec
+from services.executor.runtime.images import WorkspaceImages
+from services.executor.runtime.port import Quota, Runtime, SandboxSpec
 
-LIMITS = Limits(cpu_millis=500, memory_bytes=256 << 20, pids=64)
+LIMITS = Limits(cpu_millis=500, memory_bytes=256 << 20, pids=64, disk_bytes=64 << 20)
 
 
 @dataclass
@@ -33,19 +34,31 @@ class Subject:
         )
 
 
-@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+def docker_runtime(directory: Path) -> DockerRuntime:
+    images = WorkspaceImages(directory=directory / "workspaces", links=directory / "loop", max_inodes=10_000)
+    return DockerRuntime(instance=f"test-{secrets.token_hex(4)}", profile=load_profile(), images=images)
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("docker with plain volumes", marks=pytest.mark.docker),
+        pytest.param("docker with image files", marks=pytest.mark.docker),
+    ]
+)
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    if request.param == "fake":
-        image = "an-image"
-        runtime: Runtime = FakeRuntime(images=[image])
-        other: Runtime = FakeRuntime(images=[image])
-    else:
-        image = request.getfixturevalue("sandbox_image")
-        profile = load_profile()
-        runtime = DockerRuntime(instance=f"test-{secrets.token_hex(4)}", profile=profile)
-        other = DockerRuntime(instance=f"test-{secrets.token_hex(4)}", profile=profile)
-    with tempfile.TemporaryDirectory(prefix="qila-") as directory:
-        yield Subject(runtime, other, image, Path(directory))
+    with tempfile.TemporaryDirectory(prefix="qila-") as name:
+        directory = Path(name)
+        if request.param == "fake":
+            image = "an-image"
+            runtime: Runtime = FakeRuntime(images=[image])
+            other: Runtime = FakeRuntime(images=[image])
+        else:
+            image = request.getfixturevalue("sandbox_image")
+            runtime, other = docker_runtime(directory / "one"), docker_runtime(directory / "other")
+        if request.param == "docker with image files":
+            assert await runtime.use_quota(Quota.LOOP, image) == ""
+        yield Subject(runtime, other, image, directory)
         for status in await runtime.list():
             await runtime.remove(status.sandbox_id)
     await runtime.close()
@@ -95,6 +108,25 @@ async def test_the_volume_outlives_the_container(subject: Subject) -> None:
     (again,) = await subject.runtime.list()
     assert again.has_container
     assert again.create_time == status.create_time
+
+
+async def test_what_is_tidied_away_is_no_workspace(subject: Subject) -> None:
+    spec = subject.spec()
+    await subject.runtime.create(spec)
+    await subject.runtime.start(spec.sandbox_id)
+    await subject.runtime.tidy()
+    assert await subject.runtime.is_running(spec.sandbox_id)
+    await subject.runtime.remove_container(spec.sandbox_id)
+    await subject.runtime.tidy()
+    (status,) = await subject.runtime.list()
+    assert status.has_volume
+    await subject.runtime.create(spec)
+    await subject.runtime.start(spec.sandbox_id)
+    assert await subject.runtime.is_running(spec.sandbox_id)
+
+
+async def test_a_quota_that_holds_needs_no_reason(subject: Subject) -> None:
+    assert await subject.runtime.use_quota(Quota.NONE, subject.image) == ""
 
 
 async def test_an_installation_sees_only_its_own(subject: Subject) -> None:

@@ -24,6 +24,7 @@ from services.executor.ids import mint_sandbox_id
 from services.executor.limit_variables import limit_variables
 from services.executor.profile import Limits, Profile, load_profile
 from services.executor.runtime.docker import DockerRuntime
+from services.executor.runtime.images import WorkspaceImages
 from services.executor.runtime.port import SandboxSpec
 from services.rpc.config import Environment, StartError
 
@@ -41,6 +42,10 @@ WEAK_FILTER = json.dumps(
 CASES = Path(__file__).resolve().parents[1] / "cases" / "profile"
 
 
+# None is made: nothing bounds these workspaces.
+IMAGES = WorkspaceImages(directory=Path("/nonexistent"), links=Path("/nonexistent"), max_inodes=4096)
+
+
 @pytest.fixture
 def run_directory() -> Iterator[Path]:
     # Sockets below it need a short path.
@@ -53,7 +58,7 @@ async def instance() -> AsyncIterator[str]:
     """An installation of its own; what is left of it is removed."""
     name = f"test-{secrets.token_hex(4)}"
     yield name
-    runtime = DockerRuntime(instance=name, profile=PROFILE)
+    runtime = DockerRuntime(instance=name, profile=PROFILE, images=IMAGES)
     for status in await runtime.list():
         await runtime.remove(status.sandbox_id)
     await runtime.close()
@@ -61,7 +66,7 @@ async def instance() -> AsyncIterator[str]:
 
 async def check(instance: str, made: Profile, asserted: Profile, image: str, directory: Path) -> int:
     """Asserts one profile of a container that was made with another; returns how many rows held."""
-    runtime = DockerRuntime(instance=instance, profile=made)
+    runtime = DockerRuntime(instance=instance, profile=made, images=IMAGES)
     try:
         rows = await assert_profile(runtime, asserted, image=image, limits=LIMITS, run_directory=directory)
         assert await runtime.list() == []
@@ -97,7 +102,7 @@ async def test_a_weaker_container_is_seen_and_removed(
     instance: str, sandbox_image: str, run_directory: Path, row: str
 ) -> None:
     weaker = dataclasses.replace(PROFILE, **WEAKER[row])
-    runtime = DockerRuntime(instance=instance, profile=weaker)
+    runtime = DockerRuntime(instance=instance, profile=weaker, images=IMAGES)
     with pytest.raises(ProfileError) as caught:
         await assert_profile(runtime, PROFILE, image=sandbox_image, limits=LIMITS, run_directory=run_directory)
     assert await runtime.list() == []
@@ -111,7 +116,9 @@ async def test_the_executor_does_not_serve_behind_a_weaker_profile(
     weaker = dataclasses.replace(PROFILE, **WEAKER["masked paths"])
     monkeypatch.setattr(
         "services.executor.__main__.DockerRuntime",
-        lambda *, instance, profile, runtime: DockerRuntime(instance=instance, profile=weaker, runtime=runtime),
+        lambda *, instance, profile, images, runtime: DockerRuntime(
+            instance=instance, profile=weaker, images=images, runtime=runtime
+        ),
     )
     variables = {
         "QILA_STATE_DIR": str(run_directory / "state"),
@@ -128,8 +135,8 @@ async def test_a_container_of_another_profile_is_made_again_unless_it_runs(
     instance: str, sandbox_image: str, run_directory: Path
 ) -> None:
     spec = SandboxSpec(sandbox_id=mint_sandbox_id(), image=sandbox_image, limits=LIMITS, socket_directory=run_directory)
-    older = DockerRuntime(instance=instance, profile=dataclasses.replace(PROFILE, seccomp=UNCONFINED))
-    newer = DockerRuntime(instance=instance, profile=PROFILE)
+    older = DockerRuntime(instance=instance, profile=dataclasses.replace(PROFILE, seccomp=UNCONFINED), images=IMAGES)
+    newer = DockerRuntime(instance=instance, profile=PROFILE, images=IMAGES)
     await older.create(spec)
     await older.start(spec.sandbox_id)
     await newer.create(spec)
@@ -166,7 +173,7 @@ async def test_the_first_process_gets_no_variable_of_the_services(
     (tmp_path / "config.json").write_text('{"proxies": {"default": {"httpProxy": "http://192.0.2.1:1"}}}')
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("QILA_SECRET", "1")
-    runtime = DockerRuntime(instance=instance, profile=PROFILE)
+    runtime = DockerRuntime(instance=instance, profile=PROFILE, images=IMAGES)
     spec = SandboxSpec(sandbox_id=mint_sandbox_id(), image=sandbox_image, limits=LIMITS, socket_directory=run_directory)
     await runtime.create(spec)
     await runtime.close()
@@ -177,7 +184,7 @@ async def test_the_first_process_gets_no_variable_of_the_services(
 async def test_a_probe_that_a_killed_executor_left_is_replaced(
     instance: str, sandbox_image: str, run_directory: Path
 ) -> None:
-    runtime = DockerRuntime(instance=instance, profile=PROFILE)
+    runtime = DockerRuntime(instance=instance, profile=PROFILE, images=IMAGES)
     left = SandboxSpec(sandbox_id=PROBE_ID, image=sandbox_image, limits=LIMITS, socket_directory=run_directory)
     await runtime.create(left)
     await runtime.start(PROBE_ID)

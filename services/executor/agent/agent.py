@@ -186,6 +186,9 @@ class Agent:
             log.warning("agent broke its protocol", sandbox_id=self.sandbox_id, detail=error.detail)
         except ConnectionError as error:
             log.info("agent connection broke", sandbox_id=self.sandbox_id, detail=str(error))
+        except OSError as error:
+            # The host's disk is full: sandboxd dials again and sends again what was not stored; its programs wait.
+            log.error("what a sandbox says cannot be stored", sandbox_id=self.sandbox_id, error=str(error))  # noqa: TRY400 - no fault of the code
         finally:
             if self._writer is writer:
                 self._forget_connection()

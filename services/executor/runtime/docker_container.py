@@ -9,7 +9,7 @@ from typing import Any
 from docker.types import LogConfig, Mount, Ulimit
 
 from services.executor.profile import Profile
-from services.executor.runtime.port import SandboxSpec
+from services.executor.runtime.port import Quota, SandboxSpec
 
 CPU_PERIOD_US = 100_000
 # Every name that is not in a file beside it is asked of a nameserver, and there is none.
@@ -17,7 +17,14 @@ LOOPBACK = "127.0.0.1"
 
 
 def container_settings(
-    api: Any, profile: Profile, spec: SandboxSpec, *, name: str, labels: Mapping[str, str], runtime: str | None
+    api: Any,
+    profile: Profile,
+    spec: SandboxSpec,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    runtime: str | None,
+    quota: Quota = Quota.NONE,
 ) -> dict[str, Any]:
     """Arguments of the package's `create_container`; volume and container share the name."""
     return {
@@ -28,11 +35,13 @@ def container_settings(
         "labels": dict(labels),
         # Else the package hands on what the operator's own Docker settings say of proxies.
         "use_config_proxy": False,
-        "host_config": _host_config(api, profile, spec, name=name, runtime=runtime),
+        "host_config": _host_config(api, profile, spec, name=name, runtime=runtime, quota=quota),
     }
 
 
-def _host_config(api: Any, profile: Profile, spec: SandboxSpec, *, name: str, runtime: str | None) -> dict[str, Any]:
+def _host_config(
+    api: Any, profile: Profile, spec: SandboxSpec, *, name: str, runtime: str | None, quota: Quota
+) -> dict[str, Any]:
     host_config: dict[str, Any] = api.create_host_config(
         network_mode=profile.network,
         dns=list(profile.nameservers),
@@ -57,7 +66,8 @@ def _host_config(api: Any, profile: Profile, spec: SandboxSpec, *, name: str, ru
         ],
         tmpfs=dict(profile.tmpfs),
         mounts=[
-            Mount(target=profile.workspace, source=name, type="volume"),
+            # An image file is laid out already; the engine would mount it just to see that.
+            Mount(target=profile.workspace, source=name, type="volume", no_copy=quota is Quota.LOOP),
             Mount(target=profile.sockets, source=str(spec.socket_directory), type="bind", read_only=True),
         ],
         runtime=runtime,

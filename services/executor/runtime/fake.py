@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from services.executor.errors import EngineError, ImageMissingError
-from services.executor.runtime.port import SandboxSpec, SandboxStatus
+from services.executor.runtime.port import Quota, SandboxSpec, SandboxStatus
 
 Hook = Callable[[SandboxSpec], Awaitable[None]]
 
@@ -14,8 +15,17 @@ Hook = Callable[[SandboxSpec], Awaitable[None]]
 class FakeRuntime:
     """Keeps what an engine would. `on_start` and `on_kill` let a test play sandboxd."""
 
-    def __init__(self, *, images: Sequence[str], on_start: Hook | None = None, on_kill: Hook | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        images: Sequence[str],
+        on_start: Hook | None = None,
+        on_kill: Hook | None = None,
+        quotas: Sequence[Quota] = (Quota.NONE,),
+    ) -> None:
+        """`quotas` are those that hold."""
         self._images = set(images)
+        self._quotas = quotas
         self._on_start = on_start
         self._on_kill = on_kill
         self._volumes: dict[str, datetime.datetime] = {}
@@ -26,6 +36,11 @@ class FakeRuntime:
         """See the port."""
         if image not in self._images:
             raise ImageMissingError(image)
+
+    async def use_quota(self, quota: Quota, image: str) -> str:
+        """See the port."""
+        await self.check(image)
+        return "" if quota in self._quotas else f"no {quota.value} here"
 
     async def create(self, spec: SandboxSpec) -> None:
         """See the port."""
@@ -71,6 +86,13 @@ class FakeRuntime:
             )
             for sandbox_id in sorted(self._volumes.keys() | self._containers.keys())
         ]
+
+    async def directories(self) -> Sequence[Path]:
+        """See the port."""
+        return []
+
+    async def tidy(self) -> None:
+        """See the port."""
 
     async def is_running(self, sandbox_id: str) -> bool:
         """See the port."""

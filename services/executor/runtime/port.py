@@ -9,10 +9,21 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from services.executor.profile import Limits
+
+
+class Quota(Enum):
+    """What bounds a workspace."""
+
+    # A file system of its own: bytes and inodes.
+    LOOP = "loop"
+    # The engine's own quota: bytes alone.
+    ENGINE = "engine"
+    NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +48,21 @@ class SandboxStatus:
 
 
 class Runtime(Protocol):
-    """The engine. Every call may raise EngineError; each is bounded in time."""
+    """The engine. Every call may raise EngineError or WorkspaceError; each is bounded in time."""
 
     async def check(self, image: str) -> None:
         """Raises EngineError if the engine does not answer, ImageMissingError if it lacks the image."""
 
+    async def use_quota(self, quota: Quota, image: str) -> str:
+        """Tries whether a kind of quota holds here, with a program of the image; if so, it bounds the workspaces that
+        are made from now on. Answers why it cannot be used, or an empty text.
+        """  # noqa: D205 - one sentence
+
     async def create(self, spec: SandboxSpec) -> None:
         """Makes volume and container. Either that is there already is kept, so a repeat completes a broken one.
 
-        A container that does not run and was made by another profile is made again.
+        A container that does not run and was made by another profile is made again. WorkspaceMissingError if the
+        workspace was there and was taken away behind the engine's back.
         """
 
     async def start(self, sandbox_id: str) -> None:
@@ -62,6 +79,12 @@ class Runtime(Protocol):
 
     async def list(self) -> Sequence[SandboxStatus]:
         """Every sandbox of this installation that has a volume or a container."""
+
+    async def directories(self) -> Sequence[Path]:
+        """Where the workspaces lie on this host; nothing if they lie elsewhere."""
+
+    async def tidy(self) -> None:
+        """Gives back what a crash left: anything but containers and workspaces."""
 
     async def is_running(self, sandbox_id: str) -> bool:
         """Whether the container runs."""

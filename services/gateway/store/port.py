@@ -20,6 +20,7 @@ class SandboxRecord:
     cpu_millis: int
     memory_bytes: int
     pids: int
+    disk_bytes: int = 0
     plan_key: str = ""
     plan: bytes = b""
 

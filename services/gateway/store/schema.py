@@ -26,6 +26,7 @@ SANDBOXES = Table(
     Column("cpu_millis", BigInteger, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("pids", BigInteger, nullable=False),
+    Column("disk_bytes", BigInteger, nullable=False),
     Column("plan_key", Text, nullable=False),
     Column("plan", LargeBinary, nullable=False),
 )

@@ -17,8 +17,9 @@ from services.executor.egress.policy import Ceiling
 from services.executor.egress.records import EgressRecord
 from services.executor.processes import ProcessSpec
 from services.executor.profile import Limits
+from services.executor.quota import QuotaChoice
 from services.executor.runtime.fake import FakeRuntime
-from services.executor.runtime.port import SandboxSpec
+from services.executor.runtime.port import Quota, SandboxSpec
 from services.executor.sandboxes import Sandboxes, Settings
 from services.executor.servicer import ExecutorServicer
 from services.executor.trust import TrustStore
@@ -65,7 +66,7 @@ class ExecutorWorld:
         self.doors = FakeDoors(on_egress=audit.take)
         await self.doors.start()
         trust = TrustStore(None, self.directory / "trust")
-        self.sandboxes = Sandboxes(settings, self.runtime, self.doors, audit, trust)
+        self.sandboxes = Sandboxes(settings, self.runtime, self.doors, audit=audit, trust=trust)
         await self.sandboxes.adopt()
 
     async def close(self) -> None:
@@ -105,7 +106,7 @@ class ExecutorWorld:
 @asynccontextmanager
 async def served(world: ExecutorWorld) -> AsyncIterator[ExecutorClient]:
     """The gateway's client of the world's executor."""
-    servicer = ExecutorServicer(world.sandboxes, LIMITS)
+    servicer = ExecutorServicer(world.sandboxes, LIMITS, QuotaChoice(quota=Quota.NONE, detail=""))
     server = await build_server(
         ServerConfig(address=f"unix:{world.directory}/x.sock", service_names=("qila.executor.v1.ExecutorService",)),
         [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],

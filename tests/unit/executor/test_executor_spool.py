@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from services.executor.errors import ProtocolError
+from services.executor.process_log import ProcessLog
 from services.executor.spool import TAIL_BYTES, Chunk, Cursor, Spool
 
 
@@ -106,3 +109,43 @@ def test_ended_processes_hold_no_files_open(tmp_path: Path) -> None:
         spool.finish({"stdout": 3, "stderr": 3})
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     assert joined(read_all(spools[0]), "stderr") == b"err"
+
+
+def test_bytes_that_a_full_disk_does_not_take_are_stored_when_they_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "p", 1 << 20)
+    spool.append("stdout", 0, b"before")
+    write = os.pwrite
+
+    def nearly_full(descriptor: int, data: bytes, position: int) -> int:
+        if position > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:2], position)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", nearly_full)
+        with pytest.raises(OSError, match="No space left"):
+            spool.append("stdout", 6, b" and after")
+    assert spool.received == {"stdout": 6, "stderr": 0}
+    spool.append("stdout", 6, b" and after")
+    assert joined(read_all(spool), "stdout") == b"before and after"
+    assert joined(read_all(Spool(tmp_path / "p", 1 << 20)), "stdout") == b"before and after"
+
+
+def test_a_line_of_the_log_that_a_full_disk_tears_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ProcessLog(tmp_path / "log")
+    log.write("p", "spec", {"a": 1})
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
+        with pytest.raises(OSError, match="no room"):
+            log.write("p", "started", {})
+    log.write("p", "ended", {})
+    log.close()
+    assert [(process, what) for process, what, _ in ProcessLog(tmp_path / "log").read()] == [
+        ("p", "spec"),
+        ("p", "ended"),
+    ]

@@ -223,6 +223,31 @@ EGRESS_DENIAL_EGRESS: EgressDenial.ValueType  # 3
 """The sandbox's egress policy, a host that it may not reach, or its limit of bytes."""
 Global___EgressDenial: _TypeAlias = EgressDenial  # noqa: Y015
 
+class _WorkspaceQuota:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WorkspaceQuotaEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkspaceQuota.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WORKSPACE_QUOTA_UNSPECIFIED: _WorkspaceQuota.ValueType  # 0
+    WORKSPACE_QUOTA_LOOP: _WorkspaceQuota.ValueType  # 1
+    """A file system of its own in an image file: bytes and inodes are bounded."""
+    WORKSPACE_QUOTA_ENGINE: _WorkspaceQuota.ValueType  # 2
+    """The engine's own quota: bytes are bounded, inodes are not."""
+    WORKSPACE_QUOTA_NONE: _WorkspaceQuota.ValueType  # 3
+    """Nothing is bounded."""
+
+class WorkspaceQuota(_WorkspaceQuota, metaclass=_WorkspaceQuotaEnumTypeWrapper): ...
+
+WORKSPACE_QUOTA_UNSPECIFIED: WorkspaceQuota.ValueType  # 0
+WORKSPACE_QUOTA_LOOP: WorkspaceQuota.ValueType  # 1
+"""A file system of its own in an image file: bytes and inodes are bounded."""
+WORKSPACE_QUOTA_ENGINE: WorkspaceQuota.ValueType  # 2
+"""The engine's own quota: bytes are bounded, inodes are not."""
+WORKSPACE_QUOTA_NONE: WorkspaceQuota.ValueType  # 3
+"""Nothing is bounded."""
+Global___WorkspaceQuota: _TypeAlias = WorkspaceQuota  # noqa: Y015
+
 @_typing.final
 class Limits(_message.Message):
     """Limits of one sandbox. A zero field takes the installation's default."""
@@ -232,22 +257,29 @@ class Limits(_message.Message):
     CPU_MILLIS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     PIDS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     cpu_millis: _builtins.int
     """CPUs in thousandths; default 1000."""
     memory_bytes: _builtins.int
     """Bytes of memory; there is no swap. Default 2 GiB."""
     pids: _builtins.int
     """Processes and threads. Default 512."""
+    disk_bytes: _builtins.int
+    """Bytes of the workspace, 64 MiB to 1 TiB; default 10 GiB. The file system's own tables count (about 2 %). Inodes are
+    bounded with it: one for each 16 KiB, at most as many as the installation says. In an answer zero means that
+    nothing bounds the workspace: this host has no means to.
+    """
     def __init__(
         self,
         *,
         cpu_millis: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         pids: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_millis", b"cpu_millis", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_millis", b"cpu_millis", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1751,3 +1783,79 @@ class EgressRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EgressRecord: _TypeAlias = EgressRecord  # noqa: Y015
+
+@_typing.final
+class GetStorageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStorageRequest: _TypeAlias = GetStorageRequest  # noqa: Y015
+
+@_typing.final
+class GetStorageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTA_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    DEFAULT_DISK_BYTES_FIELD_NUMBER: _builtins.int
+    FILE_SYSTEMS_FIELD_NUMBER: _builtins.int
+    quota: Global___WorkspaceQuota.ValueType
+    """How the workspace of a new sandbox is bounded."""
+    detail: _builtins.str
+    """Why nothing better could be had, in words for a person; empty if every bound holds."""
+    default_disk_bytes: _builtins.int
+    """What a sandbox gets whose creator does not say; zero if nothing bounds it."""
+    @_builtins.property
+    def file_systems(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostFileSystem]:
+        """Those that hold workspaces and the executor's state."""
+
+    def __init__(
+        self,
+        *,
+        quota: Global___WorkspaceQuota.ValueType = ...,
+        detail: _builtins.str = ...,
+        default_disk_bytes: _builtins.int = ...,
+        file_systems: _abc.Iterable[Global___HostFileSystem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_disk_bytes", b"default_disk_bytes", "detail", b"detail", "file_systems", b"file_systems", "quota", b"quota"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStorageResponse: _TypeAlias = GetStorageResponse  # noqa: Y015
+
+@_typing.final
+class HostFileSystem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    LOW_WATER_BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """A directory on it."""
+    free_bytes: _builtins.int
+    low_water_bytes: _builtins.int
+    """New work is refused while less is free."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        free_bytes: _builtins.int = ...,
+        low_water_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "low_water_bytes", b"low_water_bytes", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostFileSystem: _TypeAlias = HostFileSystem  # noqa: Y015

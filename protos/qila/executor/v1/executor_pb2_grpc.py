@@ -114,6 +114,11 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
                 _registered_method=True)
+        self.GetStorage = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/GetStorage',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutorServiceServicer:
@@ -122,7 +127,9 @@ class ExecutorServiceServicer:
     def CreateSandbox(self, request, context):
         """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
         another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
-        message names the host, and what the operator must do to allow it); nothing was made.
+        message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
+        QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
+        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +168,9 @@ class ExecutorServiceServicer:
     def WriteFile(self, request_iterator, context):
         """Writes one file atomically (a temporary file beside it, then a rename); the directories above it are made. The
         first message is the header, then its bytes in order, last the end. A stream that breaks off leaves the old file.
-        FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left.
+        FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left in the
+        workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
+        of the program's user only: what belongs to an install under way goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,7 +208,10 @@ class ExecutorServiceServicer:
     def RunProcess(self, request, context):
         """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
         the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
-        not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running.
+        not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
+        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
+        (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+        it held is gone, remove the sandbox. Every call that starts a container may say so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +262,13 @@ class ExecutorServiceServicer:
         not start it. A repeat gives the same records, as far as they are kept.
         NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
         open for this sandbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStorage(self, request, context):
+        """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -337,6 +356,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.ListEgress,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.SerializeToString,
+            ),
+            'GetStorage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStorage,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -771,6 +795,33 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/ListEgress',
             qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStorage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/GetStorage',
+            qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,7 +42,9 @@ class ExecutorServiceStub:
     CreateSandbox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CreateSandboxRequest, _executor_pb2.CreateSandboxResponse]
     """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
     another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
-    message names the host, and what the operator must do to allow it); nothing was made.
+    message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
+    QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
+    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
     """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -59,7 +61,9 @@ class ExecutorServiceStub:
     WriteFile: _grpc.StreamUnaryMultiCallable[_executor_pb2.WriteFileRequest, _executor_pb2.WriteFileResponse]
     """Writes one file atomically (a temporary file beside it, then a rename); the directories above it are made. The
     first message is the header, then its bytes in order, last the end. A stream that breaks off leaves the old file.
-    FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left.
+    FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left in the
+    workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
+    of the program's user only: what belongs to an install under way goes on.
     """
     ReadFiles: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
@@ -74,7 +78,10 @@ class ExecutorServiceStub:
     RunProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.RunProcessRequest, _executor_pb2.RunProcessResponse]
     """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
     the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
-    not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running.
+    not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
+    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
+    (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+    it held is gone, remove the sandbox. Every call that starts a container may say so.
     """
     AttachProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -106,6 +113,8 @@ class ExecutorServiceStub:
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
     open for this sandbox.
     """
+    GetStorage: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]
+    """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
 @_typing.type_check_only
 class ExecutorServiceAsyncStub(ExecutorServiceStub):
@@ -113,7 +122,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     CreateSandbox: _aio.UnaryUnaryMultiCallable[_executor_pb2.CreateSandboxRequest, _executor_pb2.CreateSandboxResponse]  # type: ignore[assignment]
     """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
     another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
-    message names the host, and what the operator must do to allow it); nothing was made.
+    message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
+    QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
+    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
     """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]  # type: ignore[assignment]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -130,7 +141,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     WriteFile: _aio.StreamUnaryMultiCallable[_executor_pb2.WriteFileRequest, _executor_pb2.WriteFileResponse]  # type: ignore[assignment]
     """Writes one file atomically (a temporary file beside it, then a rename); the directories above it are made. The
     first message is the header, then its bytes in order, last the end. A stream that breaks off leaves the old file.
-    FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left.
+    FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left in the
+    workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
+    of the program's user only: what belongs to an install under way goes on.
     """
     ReadFiles: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]  # type: ignore[assignment]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
@@ -145,7 +158,10 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     RunProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.RunProcessRequest, _executor_pb2.RunProcessResponse]  # type: ignore[assignment]
     """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
     the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
-    not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running.
+    not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
+    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
+    (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+    it held is gone, remove the sandbox. Every call that starts a container may say so.
     """
     AttachProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]  # type: ignore[assignment]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -177,6 +193,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
     open for this sandbox.
     """
+    GetStorage: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]  # type: ignore[assignment]
+    """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -187,7 +205,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_pb2.CreateSandboxResponse, _abc.Awaitable[_executor_pb2.CreateSandboxResponse]]:
         """Makes a sandbox: mints its id, makes its volume and its container, and starts it. Not idempotent: a repeat makes
         another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
-        message names the host, and what the operator must do to allow it); nothing was made.
+        message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
+        QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
+        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
         """
 
     @_abc_1.abstractmethod
@@ -234,7 +254,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_executor_pb2.WriteFileResponse, _abc.Awaitable[_executor_pb2.WriteFileResponse]]:
         """Writes one file atomically (a temporary file beside it, then a rename); the directories above it are made. The
         first message is the header, then its bytes in order, last the end. A stream that breaks off leaves the old file.
-        FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left.
+        FAILED_PRECONDITION: the path is a directory, or a part of it is not one. RESOURCE_EXHAUSTED: no space left in the
+        workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
+        of the program's user only: what belongs to an install under way goes on.
         """
 
     @_abc_1.abstractmethod
@@ -279,7 +301,10 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.RunProcessResponse], _abc.AsyncIterator[_executor_pb2.RunProcessResponse]]:
         """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
         the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
-        not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running.
+        not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
+        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
+        (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+        it held is gone, remove the sandbox. Every call that starts a container may say so.
         """
 
     @_abc_1.abstractmethod
@@ -341,5 +366,13 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
         open for this sandbox.
         """
+
+    @_abc_1.abstractmethod
+    def GetStorage(
+        self,
+        request: _executor_pb2.GetStorageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.GetStorageResponse, _abc.Awaitable[_executor_pb2.GetStorageResponse]]:
+        """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

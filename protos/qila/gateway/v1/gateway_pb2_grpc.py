@@ -116,7 +116,9 @@ class GatewayServiceServicer:
 
     def CreateSandbox(self, request, context):
         """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
-        message names the host and what the operator must do to allow it.
+        message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
+        `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
+        room on the host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +148,7 @@ class GatewayServiceServicer:
     def WriteFile(self, request_iterator, context):
         """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
         stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
-        RESOURCE_EXHAUSTED: too large, or no space left.
+        RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

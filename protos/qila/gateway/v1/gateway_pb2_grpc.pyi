@@ -39,7 +39,9 @@ class GatewayServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     CreateSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreateSandboxRequest, _gateway_pb2.CreateSandboxResponse]
     """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
-    message names the host and what the operator must do to allow it.
+    message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
+    `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
+    room on the host.
     """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]
     """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
@@ -50,7 +52,7 @@ class GatewayServiceStub:
     WriteFile: _grpc.StreamUnaryMultiCallable[_gateway_pb2.WriteFileRequest, _gateway_pb2.WriteFileResponse]
     """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
     stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
-    RESOURCE_EXHAUSTED: too large, or no space left.
+    RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
     """
     ReadFile: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]
     """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
@@ -99,7 +101,9 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreateSandboxRequest, _gateway_pb2.CreateSandboxResponse]  # type: ignore[assignment]
     """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
-    message names the host and what the operator must do to allow it.
+    message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
+    `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
+    room on the host.
     """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]  # type: ignore[assignment]
     """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
@@ -110,7 +114,7 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     WriteFile: _aio.StreamUnaryMultiCallable[_gateway_pb2.WriteFileRequest, _gateway_pb2.WriteFileResponse]  # type: ignore[assignment]
     """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
     stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
-    RESOURCE_EXHAUSTED: too large, or no space left.
+    RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
     """
     ReadFile: _aio.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]  # type: ignore[assignment]
     """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
@@ -162,7 +166,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CreateSandboxResponse, _abc.Awaitable[_gateway_pb2.CreateSandboxResponse]]:
         """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
-        message names the host and what the operator must do to allow it.
+        message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
+        `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
+        room on the host.
         """
 
     @_abc_1.abstractmethod
@@ -197,7 +203,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gateway_pb2.WriteFileResponse, _abc.Awaitable[_gateway_pb2.WriteFileResponse]]:
         """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
         stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
-        RESOURCE_EXHAUSTED: too large, or no space left.
+        RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
         """
 
     @_abc_1.abstractmethod
