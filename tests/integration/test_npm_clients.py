@@ -136,10 +136,11 @@ END
 
 @pytest.mark.parametrize("manager", list(INSTALLS))
 def test_a_refused_version_is_avoided(manager: str, place: Workplace) -> None:
-    place.doors.rules.denied.add("left-pad@1.3.0")
+    # A package of no other test: what a client has cached it need not ask for again.
+    place.doors.rules.denied.add("once@1.4.0")
     add = INSTALLS[manager].partition(" left-pad")[0]
-    answer = place.run(f"{add} 'left-pad@^1.1.0' >log 2>&1; node -p 'require(\"left-pad/package.json\").version'")
-    assert answer == "1.2.0\n"
+    answer = place.run(f"{add} 'once@^1.3.0' >log 2>&1; node -p 'require(\"once/package.json\").version'")
+    assert answer == "1.3.3\n"
 
 
 @pytest.mark.parametrize("manager", list(INSTALLS))
@@ -189,7 +190,6 @@ ADDON = """
 """
 
 
-@pytest.mark.parametrize("manager", ["npm", "yarn"])
-def test_an_addon_is_built_from_source_without_fetching_headers(manager: str, place: Workplace) -> None:
-    answer = place.run(f"""{ADDON}\n {manager} install; node -p 'require("./build/Release/addon.node")'""")
-    assert answer.endswith("42\n")
+def test_an_addon_is_built_from_source_without_fetching_headers(place: Workplace) -> None:
+    answer = place.run(f"""{ADDON}\n npm install >log 2>&1; node -p 'require("./build/Release/addon.node")'""")
+    assert answer == "42\n"

@@ -18,7 +18,7 @@ _COMMON = {
     "PNPM_CONFIG_UPDATE_NOTIFIER": "false",
     # A project that names another version of pnpm gets the image's.
     "PNPM_CONFIG_PM_ON_FAIL": "ignore",
-    # What builds addons from source would download the headers that lie here.
+    # What npm builds addons from source with would download the headers that lie here.
     "npm_package_config_node_gyp_nodedir": "/usr/lib/qila/node",
 }
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"

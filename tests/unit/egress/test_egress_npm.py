@@ -232,7 +232,7 @@ async def test_a_forged_version_is_named_in_few_words() -> None:
         b"",
         b"\xff{}",
         b"[]",
-        b"{}x",
+        json.dumps(packument()).encode() + b"x",
         b'{"name":"demo"}',
         b'{"name":"other","versions":{}}',
         b'{"name":"demo","versions":[]}',

@@ -50,6 +50,12 @@ def test_what_is_no_json_object_is_refused(text: list[str]) -> None:
     assert found == (expected if isinstance(expected, dict) else None)
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"a"1}', '{"a":1:"b":2}', '{"a":1,}', '{,"a":1}', "{1:2}", "[]", '{"a":1]'])
+def test_marks_in_the_wrong_place_are_refused(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        walk(text)
+
+
 def test_deep_nesting_ends_in_an_error() -> None:
     with pytest.raises(RecursionError):
         walk('{"a":' + "[" * 100_000)

@@ -73,7 +73,7 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True)
 class DroppedRelease:
-    """A version that the door does not pass on, and why."""
+    """A version that the door does not pass on, and why; `version` is what the page has, cut to 128 characters."""
 
     version: str
     reason: str

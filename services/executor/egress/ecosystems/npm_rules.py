@@ -1,7 +1,7 @@
 """The operator's package rules, applied to a packument: what they leave, and what they refuse."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.executor.egress.ecosystems.npm_packument import Packument
@@ -10,7 +10,6 @@ from services.executor.egress.ecosystems.port import LeftOut, PackageRules
 from services.executor.egress.verdicts import Refused
 
 _NAMES_TOLD = 5
-_NAME_LENGTH_TOLD = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +73,9 @@ def left_out(packument: Packument, permitted: Permitted) -> tuple[LeftOut, ...]:
     for version, reason in permitted.refused.items():
         reasons.setdefault(f"policy: {reason}", []).append(version)
     return tuple(
-        LeftOut(reason=reason, count=len(names), names=_first(names)) for reason, names in sorted(reasons.items())
+        LeftOut(reason=reason, count=len(names), names=tuple(names[:_NAMES_TOLD]))
+        for reason, names in sorted(reasons.items())
     )
-
-
-def _first(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name[:_NAME_LENGTH_TOLD] for _, name in zip(range(_NAMES_TOLD), names, strict=False))
 
 
 def _refused(what: str, reason: str) -> Refused:
