@@ -26,9 +26,14 @@ import http.client
 last = 0
 while last != 403:
     connection = http.client.HTTPConnection("127.0.0.1", 7480)
-    connection.request("GET", "/pypi/simple/idna/")
-    status = connection.getresponse().status
-    connection.close()
+    try:
+        connection.request("GET", "/pypi/simple/idna/")
+        status = connection.getresponse().status
+    except (http.client.RemoteDisconnected, ConnectionError):
+        # What is under way when the policy changes is cut.
+        continue
+    finally:
+        connection.close()
     if status != last:
         print(status, flush=True)
         last = status

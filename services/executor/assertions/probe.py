@@ -54,7 +54,8 @@ async def assert_profile(
                 limits=limits,
                 user=number,
                 owns_workspace=number == PROGRAM_USER,
-                environment=environment(number, dict(limit_variables(limits))),
+                # What lies in the probe's own directory counts, not what lies at that path on the host.
+                environment=environment(number, dict(limit_variables(limits)), directory / "trust" / "ca.pem"),
                 masked=masked,
                 sandbox_id=PROBE_ID,
             )

@@ -318,6 +318,10 @@ def answer_of(user: str) -> dict[str, Any]:
         "TMPDIR": "/tmp",
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        "PNPM_CONFIG_NPMRC_AUTH_FILE": "/etc/npmrc",
+        "PNPM_CONFIG_UPDATE_NOTIFIER": "false",
+        "PNPM_CONFIG_PM_ON_FAIL": "ignore",
+        "npm_package_config_node_gyp_nodedir": "/usr/lib/qila/node",
         "NODE_OPTIONS": "--max-old-space-size=384",
     }
     variables |= dict.fromkeys(
