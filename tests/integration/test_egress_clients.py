@@ -27,7 +27,12 @@ async def index_url(tmp_path: Path, records: list[EgressRecord]) -> AsyncIterato
     """A loopback port that carries bytes to the door, as sandboxd does."""
     as_root = os.geteuid() == 0
     user = 65534 if as_root else os.getuid()
-    config = DoorsConfig(uid=user, gid=65534 if as_root else os.getgid())
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    if as_root:
+        os.chown(cache, user, user)
+    group = 65534 if as_root else os.getgid()
+    config = DoorsConfig(uid=user, gid=group, cache_directory=cache, cache_bytes=1 << 30)
     doors = Doors(config, on_egress=records.append)
     await doors.start()
     path = str(tmp_path / "doors.sock")
@@ -80,6 +85,24 @@ async def test_uv_installs(index_url: str, records: list[EgressRecord], tmp_path
     verified = [record for record in records if record.rule == "pypi file" and record.path.endswith(".whl")]
     assert len(verified) >= 5
     assert all(record.digest and record.verdict == "allowed" for record in verified)
+
+
+async def test_a_second_install_comes_from_the_cache(
+    index_url: str, records: list[EgressRecord], tmp_path: Path
+) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    for target in ("one", "other"):
+        await run(
+            str(uv), "pip", "install", "--python", sys.executable, "--target", str(tmp_path / target), "requests",
+            "--default-index", index_url, "--no-cache", "--no-config", home=tmp_path,
+        )  # fmt: skip
+    wheels = [record for record in records if record.path.endswith(".whl") and record.method == "GET"]
+    assert len(wheels) >= 10
+    for wheel in wheels:
+        assert wheel.verdict == "allowed"
+        assert (tmp_path / "cache" / "blobs" / wheel.digest).stat().st_size == wheel.bytes
+    installed = [{file.name for file in (tmp_path / target).iterdir()} for target in ("one", "other")]
+    assert installed[0] == installed[1]
 
 
 async def test_pip_downloads(index_url: str, records: list[EgressRecord], tmp_path: Path) -> None:

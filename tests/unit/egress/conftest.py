@@ -27,6 +27,8 @@ async def pypi() -> AsyncIterator[FakePypi]:
     fake.url = f"http://127.0.0.1:{port}"
     fake.project = project(fake.url)
     yield fake
+    if fake.stall is not None:
+        fake.stall.set()
     await runner.cleanup()
 
 

@@ -203,6 +203,23 @@ async def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     workers.close()
 
 
+async def test_what_comes_after_the_end(open_disk: Open, tmp_path: Path) -> None:
+    cache = open_disk()
+    kept = keep(cache, "a", b"content")
+    partial, other = cache.begin(), cache.begin()
+    assert partial is not None
+    assert other is not None
+    cache.close()
+    assert await cache.get("a") is None
+    assert cache.begin() is None
+    cache.make_room(partial, 1 << 20)
+    cache.commit(partial, kept)
+    cache.abandon(other)
+    cache.release(partial)
+    cache.forget("a")
+    assert await content_of(open_disk(), "a") == b"content"
+
+
 async def test_a_disk_that_refuses(open_disk: Open, tmp_path: Path) -> None:
     cache = open_disk()
     keep(cache, "a", b"content")

@@ -147,6 +147,20 @@ async def test_a_download_that_nobody_wants_is_dropped(opened: OpenDoors, pypi: 
     assert (await opened.ask(FILE)).body == CONTENT
 
 
+async def test_stopping_in_the_middle_of_a_download(
+    opened: OpenDoors, pypi: FakePypi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pypi.stall = asyncio.Event()
+    client = await Client.ask(opened, FILE)
+    await client.head()
+    async with asyncio.timeout(9):
+        await opened.doors.stop()
+    assert len(await client.reader.read()) < len(CONTENT)
+    client.leave()
+    assert kept(opened) == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
 async def test_a_client_that_claims_another_digest_spoils_nothing(opened: OpenDoors, pypi: FakePypi) -> None:
     lie = FILE.replace(sha256(CONTENT), "0" * 64)
     pypi.stall = asyncio.Event()

@@ -33,9 +33,15 @@ def test_connect_hosts_are_a_list_of_exact_names() -> None:
                           "127.0.0.1", "0x7f.1", "[::1]", "localhost", "a.example b.example", "u@a.example")
         ],
         *[("QILA_CONNECT_REGISTRIES", flag) for flag in ("yes", "1", "TRUE", "on")],
+        ("QILA_MIRROR_CACHE_SIZE", "-1"),
     ],
 )  # fmt: skip  # a table of one column reads best in rows
 def test_a_bad_value_stops_the_service(variable: str, value: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read(**{variable: value})
     assert refused.value.variable == variable
+
+
+@pytest.mark.parametrize(("text", "size"), [("", 10 << 30), ("0", 0), ("512MiB", 512 << 20)])
+def test_the_size_of_the_mirror_cache(text: str, size: int) -> None:
+    assert read(QILA_MIRROR_CACHE_SIZE=text).mirror_cache_bytes == size

@@ -60,6 +60,7 @@ class DiskCache:
         self._workers = workers
         self._reserved = 0
         self._lines = 0
+        self._is_closed = False
         # What blobs looked like when their bytes were last known to be right.
         self._sound: dict[str, tuple[int, ...]] = {}
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="scribe")
@@ -70,7 +71,7 @@ class DiskCache:
 
     async def get(self, key: str) -> Held | None:
         """What is kept at a key; its bytes are checked when they are used first, and whenever the file has changed."""
-        entry = self._index.find(key)
+        entry = None if self._is_closed else self._index.find(key)
         if entry is None:
             return None
         try:
@@ -93,6 +94,8 @@ class DiskCache:
 
     def begin(self) -> Partial | None:
         """A new file."""
+        if self._is_closed:
+            return None
         try:
             return self._directory.create()
         except OSError as error:
@@ -115,6 +118,8 @@ class DiskCache:
     def commit(self, partial: Partial, entry: Entry) -> None:
         """Make a file the blob of `entry`."""
         assert isinstance(partial, PartialFile)
+        if self._is_closed:
+            return
         try:
             self._directory.adopt(partial, entry.sha256)
         except OSError as error:
@@ -147,7 +152,8 @@ class DiskCache:
         self._remove(self._index.drop(key))
 
     def close(self) -> None:
-        """Let the scribe finish."""
+        """Let the scribe finish. Who comes later finds nothing, and leaves what the next start clears away."""
+        self._is_closed = True
         self._scribe.shutdown()
         self._directory.close()
 
@@ -170,7 +176,7 @@ class DiskCache:
         partial.reserved = 0
 
     def _remove(self, blobs: list[str]) -> None:
-        for sha256 in blobs:
+        for sha256 in [] if self._is_closed else blobs:
             self._sound.pop(sha256, None)
             try:
                 name = self._directory.set_aside(sha256)
@@ -189,7 +195,8 @@ class DiskCache:
     def _tell(
         self, work: Callable[_Parameters, None], *arguments: _Parameters.args, **named: _Parameters.kwargs
     ) -> None:
-        self._scribe.submit(work, *arguments, **named).add_done_callback(_log_failure)
+        if not self._is_closed:
+            self._scribe.submit(work, *arguments, **named).add_done_callback(_log_failure)
 
 
 def _recover(directory: CacheDirectory, limit: int) -> list[Row]:
