@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from services.executor.agent.agent import Agent
 from services.executor.agent.frames import Header, count_field, list_field, mapping_field, text_field
-from services.executor.errors import InvalidFieldError, ProtocolError
+from services.executor.errors import FileCallError, InvalidFieldError, ProtocolError
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 CHUNK_BYTES = 64 << 10
 ENTRY_FIELDS = 5
+# What a listing may be: a message of 4 MiB has room for it.
+MAX_LIST_ROWS = 10_000
+MAX_LIST_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +140,16 @@ async def read(
 
 
 async def list_directory(agent: Agent, *, path: str) -> Sequence[FileInfo]:
-    """One directory, sorted by name. FileCallError."""
+    """One directory, sorted by name. FileCallError, also for one that is too large to be listed."""
     rows: list[FileInfo] = []
+    size = 0
     async with agent.call("list", path=path, user="program") as call:
         while (item := await call.next()) is not None:
-            rows += [_file_info(row) for row in list_field(item[0], "files")]
+            new = [_file_info(row) for row in list_field(item[0], "files")]
+            rows += new
+            size += sum(len(row.name.encode()) + len(row.link_target.encode()) for row in new)
+            if len(rows) > MAX_LIST_ROWS or size > MAX_LIST_BYTES:
+                raise FileCallError("too_large", path, "too many names to list; list it with a command instead")
     return sorted(rows, key=lambda row: row.name)
 
 

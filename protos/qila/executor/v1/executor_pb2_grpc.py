@@ -165,6 +165,7 @@ class ExecutorServiceServicer:
 
     def ListFiles(self, request, context):
         """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

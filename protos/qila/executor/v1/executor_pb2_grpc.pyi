@@ -63,7 +63,9 @@ class ExecutorServiceStub:
     ReadFiles: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
     ListFiles: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]
@@ -115,7 +117,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     ReadFiles: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]  # type: ignore[assignment]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
     ListFiles: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]  # type: ignore[assignment]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _aio.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]  # type: ignore[assignment]
@@ -212,7 +216,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListFilesResponse, _abc.Awaitable[_executor_pb2.ListFilesResponse]]:
-        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """
 
     @_abc_1.abstractmethod
     def RemoveFile(
