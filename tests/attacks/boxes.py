@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import threading
@@ -285,13 +284,20 @@ class Clone:
         self._engine.close()
 
     def run(self, *argv: str, user: str = "program", seconds: float = 60) -> Outcome:
-        if self.weakness.as_root:
-            command = ["docker", "exec", "-u", "0", self.container, *argv]
-            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
-            return Outcome(kind="exited", code=done.returncode, out=done.stdout, err=done.stderr)
+        if self.weakness.as_root or self.weakness.naive_kill:
+            return self._run_by_the_engine(argv, seconds)
         header, out, err = self.sandboxd.run(*argv, user=user, timeout_ms=int(seconds * 1000))
         end = header["end"]
         return Outcome(kind=end["kind"], code=end.get("code") or end.get("signal") or 0, out=out, err=err)
+
+    def _run_by_the_engine(self, argv: tuple[str, ...], seconds: float) -> Outcome:
+        user = "0" if self.weakness.as_root else "1000"
+        command = ["docker", "exec", "-u", user, self.container, *argv]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired as error:
+            return Outcome(kind="timed_out", code=0, out=error.stdout or b"", err=error.stderr or b"")
+        return Outcome(kind="exited", code=done.returncode, out=done.stdout, err=done.stderr)
 
     def start(self, *argv: str) -> Running:
         name = self.sandboxd.start(*argv)
@@ -307,10 +313,11 @@ class _Leader:
     pid: int
 
     def stop(self) -> None:
-        if self.clone.weakness.naive_kill:
-            os.kill(host_pid(self.clone.container, self.pid), signal.SIGKILL)
-        else:
+        pid = host_pid(self.clone.container, self.pid)
+        if not self.clone.weakness.naive_kill:
             self.clone.sandboxd.send({"type": "cancel", "process": self.name})
+        elif pid is not None:
+            os.kill(pid, signal.SIGKILL)
         self.clone.sandboxd.wait("ended", process=self.name)
 
 
@@ -340,13 +347,16 @@ def host_pids(container: str) -> list[int]:
     return found
 
 
-def host_pid(container: str, pid: int) -> int:
-    """The host's number of a container's process."""
+def host_pid(container: str, pid: int) -> int | None:
+    """The host's number of a container's process; None if it has ended."""
     for candidate in host_pids(container):
-        status = Path(f"/proc/{candidate}/status").read_text()
+        try:
+            status = Path(f"/proc/{candidate}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         if status.partition("NSpid:")[2].split("\n")[0].split()[-1] == str(pid):
             return candidate
-    raise AssertionError(f"{container} has no process {pid}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -355,30 +365,30 @@ class _HostFiles:
 
     clone: Clone
 
-    def _path(self, path: str, *, may_be_link: bool) -> Path:
-        full = self.clone.workspace / path
-        if not may_be_link and full.is_symlink():
-            raise Refused("a link")
+    def _path(self, path: str) -> Path:
+        workspace = self.clone.workspace
+        full = workspace / path
+        if not self.clone.weakness.naive_files and not full.resolve().is_relative_to(workspace.resolve()):
+            raise Refused("outside of the workspace")
         return full
 
     def read(self, path: str) -> bytes:
-        may_be_link = self.clone.weakness.naive_files
-        with _refusals(), self._path(path, may_be_link=may_be_link).open("rb", buffering=0) as file:
+        with _refusals(), self._path(path).open("rb", buffering=0) as file:
             return file.read(_READ_BYTES)
 
     def write(self, path: str, data: bytes) -> None:
         with _refusals():
-            self._path(path, may_be_link=self.clone.weakness.naive_files).write_bytes(data)
+            self._path(path).write_bytes(data)
 
     def list(self, path: str) -> list[str]:
         with _refusals():
-            return [entry.name for entry in self._path(path, may_be_link=True).iterdir()]
+            return [entry.name for entry in self._path(path).iterdir()]
 
     def remove(self, path: str) -> None:
         with _refusals():
-            full = self._path(path, may_be_link=True)
-            if stat.S_ISDIR(full.stat().st_mode):
-                shutil.rmtree(full.resolve())
+            full = self._path(path)
+            if full.is_dir():
+                shutil.rmtree(f"{full}/.", ignore_errors=True)
             else:
                 full.unlink()
 

@@ -33,7 +33,7 @@ class Weakness:
 
     `rows` replace rows of the engine's HostConfig; everything else is copied from a sandbox of the running executor.
     `as_root` runs programs as the container's root, `prepare` does more to the container once it runs, `naive_files`
-    makes file calls as the host's root on the volume, and `naive_kill` kills the leader alone.
+    makes file calls as the host's root on the volume, and `naive_kill` kills the leader alone, or whoever waits for it.
     """
 
     name: str

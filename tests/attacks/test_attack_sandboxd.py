@@ -64,6 +64,9 @@ for pid in [p for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpi
             bad.append(path)
         except PermissionError:
             pass
+        except OSError:
+            # It was opened, and has nothing at its first byte.
+            bad.append(path)
 for what in bad:
     print(what)
 """
