@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.executor.agent.agent import Agent
-from services.executor.agent.frames import Header, count_field, list_field, mapping_field, text_field
+from services.executor.agent.frames import (
+    Header,
+    as_count,
+    as_text,
+    count_field,
+    list_field,
+    mapping_field,
+    optional_text_field,
+    text_field,
+)
 from services.executor.errors import FileCallError, InvalidFieldError, ProtocolError
 
 MAX_PATH_BYTES = 4096
@@ -192,9 +201,9 @@ def _file_info(row: object) -> FileInfo:
         name=text_field(fields, "name"),
         kind=text_field(fields, "kind"),
         size=count_field(fields, "size"),
-        mtime_ns=max(int(fields.get("mtime_ns") or 0), 0),
+        mtime_ns=count_field(fields, "mtime_ns"),
         executable=fields.get("executable") is True,
-        link_target=str(fields.get("link_target") or ""),
+        link_target=optional_text_field(fields, "link_target"),
     )
 
 
@@ -210,8 +219,5 @@ def _environment(row: object) -> Environment:
 def _survey_entry(row: object) -> SurveyEntry:
     if not isinstance(row, list) or len(row) != ENTRY_FIELDS:
         raise ProtocolError("a survey entry of another shape")
-    path, *numbers = row
-    if not isinstance(path, str) or any(type(number) is not int for number in numbers):
-        raise ProtocolError("a survey entry of another shape")
-    size, mtime_ns, ctime_ns, inode = numbers
-    return SurveyEntry(path=path, size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    size, mtime_ns, ctime_ns, inode = (as_count(number, "entries") for number in row[1:])
+    return SurveyEntry(path=as_text(row[0], "entries"), size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)

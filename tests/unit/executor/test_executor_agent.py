@@ -55,7 +55,7 @@ class Sandboxd:
     async def receive(self) -> tuple[Header, bytes]:
         frame = await asyncio.wait_for(read_frame(self.reader), 10)
         assert frame is not None
-        return frame
+        return frame.header, frame.payload
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ async def test_a_failing_call_names_its_path(agent: Agent, sandboxd: Sandboxd) -
 async def test_a_listing_without_end_is_refused(agent: Agent, sandboxd: Sandboxd) -> None:
     async def answer() -> Header:
         call = (await sandboxd.receive())[0]["call"]
-        row = {"name": "x" * 200, "kind": "file", "size": 0}
+        row = {"name": "x" * 200, "kind": "file", "size": 0, "mtime_ns": 0}
         for _ in range(files.MAX_LIST_ROWS // 100 + 1):
             sandboxd.send({"type": "data", "call": call, "files": [row] * 100})
         return (await sandboxd.receive())[0]
