@@ -380,7 +380,7 @@ async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None
 def _as_outcome(error: QilaError) -> Exception:
     if error.code is ErrorCode.RESOURCE_EXHAUSTED:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    if error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
+    if error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID", "FILE_PERMISSION_DENIED"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
     return SandboxLostError(error.message)
 

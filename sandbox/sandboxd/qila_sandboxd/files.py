@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .frames import MAXIMUM_PAYLOAD, Channel, Header
 from .paths import CallError, checked, from_os_error
+from .sealing import seal
 from .survey import survey
 
 if TYPE_CHECKING:
@@ -211,5 +212,18 @@ def _survey(answers: Answers, root: str, _call: Header) -> Header:
     return survey(root, lambda entries: answers.data({"entries": entries}))
 
 
-_CALLS = {"write": _write, "read": _read, "list": _list, "remove": _remove, "link": _link, "survey": _survey}
+def _seal(_answers: Answers, root: str, _call: Header) -> Header:
+    seal(root)
+    return {}
+
+
+_CALLS = {
+    "write": _write,
+    "read": _read,
+    "list": _list,
+    "remove": _remove,
+    "link": _link,
+    "survey": _survey,
+    "seal": _seal,
+}
 OPERATIONS = frozenset(_CALLS)

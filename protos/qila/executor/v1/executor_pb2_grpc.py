@@ -213,7 +213,9 @@ class ExecutorServiceServicer:
 
     def SetInstallPhase(self, request, context):
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-        Closing it kills every process of the install user and returns when two looks have found none.
+        Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+        rights the install gave them in /sandbox/.qila. FAILED_PRECONDITION: a program put something there in the meantime
+        that cannot be removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,7 +87,9 @@ class ExecutorServiceStub:
     """
     SetInstallPhase: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-    Closing it kills every process of the install user and returns when two looks have found none.
+    Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+    rights the install gave them in /sandbox/.qila. FAILED_PRECONDITION: a program put something there in the meantime
+    that cannot be removed.
     """
 
 @_typing.type_check_only
@@ -141,7 +143,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """
     SetInstallPhase: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]  # type: ignore[assignment]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-    Closing it kills every process of the install user and returns when two looks have found none.
+    Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+    rights the install gave them in /sandbox/.qila. FAILED_PRECONDITION: a program put something there in the meantime
+    that cannot be removed.
     """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -276,7 +280,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.SetInstallPhaseResponse, _abc.Awaitable[_executor_pb2.SetInstallPhaseResponse]]:
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-        Closing it kills every process of the install user and returns when two looks have found none.
+        Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+        rights the install gave them in /sandbox/.qila. FAILED_PRECONDITION: a program put something there in the meantime
+        that cannot be removed.
         """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
