@@ -125,9 +125,9 @@ class Shipped:
         request.run_timeout.FromMilliseconds(int(seconds * 1000))
         return collect(response.event for response in self.stack.gateway.Exec(request, timeout=seconds + 60))
 
-    def exec_program(self, file: str) -> Outcome:
+    def exec_program(self, file: str, **variables: str) -> Outcome:
         """Runs a program of the workspace with what it needs."""
-        request = pb.ExecRequest(sandbox_id=self.id, program=pb.Program(file=file))
+        request = pb.ExecRequest(sandbox_id=self.id, program=pb.Program(file=file), env=variables)
         return collect(response.event for response in self.stack.gateway.Exec(request, timeout=110))
 
     def start(self, *argv: str) -> Running:
@@ -152,7 +152,8 @@ def collect(events: Iterator[Any]) -> Outcome:
     """What an exec of the gateway, or a process of the executor, said and how it ended."""
     out: dict[int, bytearray] = {pb.STREAM_STDOUT: bytearray(), pb.STREAM_STDERR: bytearray()}
     for event in events:
-        if event.HasField("output"):
+        # What an installer says comes as output too, of another phase.
+        if event.HasField("output") and getattr(event.output, "phase", pb.PHASE_RUN) == pb.PHASE_RUN:
             out[event.output.stream] += event.output.data
         if event.HasField("ended"):
             kind = event.ended.WhichOneof("end")
