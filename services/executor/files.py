@@ -6,13 +6,25 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.executor.agent.agent import Agent
-from services.executor.agent.frames import Header, count_field, list_field, mapping_field, text_field
-from services.executor.errors import InvalidFieldError, ProtocolError
+from services.executor.agent.frames import (
+    Header,
+    as_count,
+    as_text,
+    count_field,
+    list_field,
+    mapping_field,
+    optional_text_field,
+    text_field,
+)
+from services.executor.errors import FileCallError, InvalidFieldError, ProtocolError
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 CHUNK_BYTES = 64 << 10
 ENTRY_FIELDS = 5
+# What a listing may be: a message of 4 MiB has room for it.
+MAX_LIST_ROWS = 10_000
+MAX_LIST_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +149,16 @@ async def read(
 
 
 async def list_directory(agent: Agent, *, path: str) -> Sequence[FileInfo]:
-    """One directory, sorted by name. FileCallError."""
+    """One directory, sorted by name. FileCallError, also for one that is too large to be listed."""
     rows: list[FileInfo] = []
+    size = 0
     async with agent.call("list", path=path, user="program") as call:
         while (item := await call.next()) is not None:
-            rows += [_file_info(row) for row in list_field(item[0], "files")]
+            new = [_file_info(row) for row in list_field(item[0], "files")]
+            rows += new
+            size += sum(len(row.name.encode()) + len(row.link_target.encode()) for row in new)
+            if len(rows) > MAX_LIST_ROWS or size > MAX_LIST_BYTES:
+                raise FileCallError("too_large", path, "too many names to list; list it with a command instead")
     return sorted(rows, key=lambda row: row.name)
 
 
@@ -184,9 +201,9 @@ def _file_info(row: object) -> FileInfo:
         name=text_field(fields, "name"),
         kind=text_field(fields, "kind"),
         size=count_field(fields, "size"),
-        mtime_ns=max(int(fields.get("mtime_ns") or 0), 0),
+        mtime_ns=count_field(fields, "mtime_ns"),
         executable=fields.get("executable") is True,
-        link_target=str(fields.get("link_target") or ""),
+        link_target=optional_text_field(fields, "link_target"),
     )
 
 
@@ -202,8 +219,5 @@ def _environment(row: object) -> Environment:
 def _survey_entry(row: object) -> SurveyEntry:
     if not isinstance(row, list) or len(row) != ENTRY_FIELDS:
         raise ProtocolError("a survey entry of another shape")
-    path, *numbers = row
-    if not isinstance(path, str) or any(type(number) is not int for number in numbers):
-        raise ProtocolError("a survey entry of another shape")
-    size, mtime_ns, ctime_ns, inode = numbers
-    return SurveyEntry(path=path, size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)
+    size, mtime_ns, ctime_ns, inode = (as_count(number, "entries") for number in row[1:])
+    return SurveyEntry(path=as_text(row[0], "entries"), size=size, mtime_ns=mtime_ns, ctime_ns=ctime_ns, inode=inode)

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from services.executor.agent.frames import Header, count_field, mapping_field, text_field
+from services.executor.agent.frames import Header, count_field, mapping_field, optional_text_field, text_field
 from services.executor.errors import (
     LimitError,
     OffsetError,
@@ -288,8 +288,8 @@ class ProcessTable:
             lengths=lengths,
             code=code,
             oom_kills=min(count_field(header, "oom_kills"), 0xFFFFFFFF),
-            error=str(end.get("error") or "")[:64],
-            detail=str(end.get("detail") or "")[:1024],
+            error=optional_text_field(end, "error")[:64],
+            detail=optional_text_field(end, "detail")[:1024],
         )
 
     def _finish(

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from services.executor.agent.agent import Agent, bind_listener
+from services.executor.agent.frames import count_field
 from services.executor.audit import Audit
 from services.executor.egress.door_process import DoorControl, DoorsUnavailable, UnknownSandbox
 from services.executor.egress.policy import DEFAULT, Ceiling, EgressPolicy
@@ -200,11 +201,17 @@ class Sandboxes:
             await self._remove(sandbox)
 
     async def set_install_phase(self, sandbox: Sandbox, *, install: bool) -> int:
-        """Opens or closes the install phase; closing returns how many processes of the install user were killed."""
+        """Opens or closes the install phase; closing returns how many processes of the install user were killed.
+
+        FileCallError if what the installer owns cannot be closed to programs.
+        """
         killed = 0
         if not install:
             async with sandbox.agent.call("kill_user", user="install") as call:
-                killed = int((await call.result()).get("killed") or 0)
+                killed = count_field(await call.result(), "killed")
+            # Afterwards only: what is alive could open it again.
+            async with sandbox.agent.call("seal", user="install") as call:
+                await call.result()
         with _doors_errors():
             await self._doors.set_install_phase(sandbox.record.id, install)
         return killed

@@ -402,7 +402,8 @@ async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None
 def _as_outcome(error: QilaError) -> Exception:
     if error.reason in {"FILE_NO_SPACE", "DISK_LOW"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason in {"INSTALL_INCOMPLETE", "INVENTORY_INVALID"}:
+    build_reasons = {"INSTALL_INCOMPLETE", "INVENTORY_INVALID", "FILE_PERMISSION_DENIED"}
+    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason in build_reasons:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
     return SandboxLostError(error.message)
 

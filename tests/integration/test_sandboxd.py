@@ -271,3 +271,18 @@ def test_sigterm_ends_the_container_at_once(sandbox: Sandbox) -> None:
         docker("stop", "-t", "8", other.name)
         assert time.monotonic() - begin < 6
     assert sandbox.run("true")[0]["end"]["code"] == 0
+
+
+def test_at_the_limit_of_processes_a_cancel_still_works(sandbox: Sandbox) -> None:
+    bomb = sandbox.start("python3", "-c", "import os\nwhile 1:\n try: os.fork()\n except OSError: pass")
+    sandbox.wait("started", process=bomb)
+    # Nobody is there to read so large an order: whoever sends it must not wait for that.
+    large = {f"LARGE_{number}": "x" * 120_000 for number in range(4)}
+    while sandbox.run("true", env=large)[0]["end"]["kind"] != "start_failed":
+        continue
+    while sandbox.call("survey")[0]["type"] != "error":
+        continue
+    sandbox.send({"type": "cancel", "process": bomb})
+    assert sandbox.finish(bomb)[0]["end"] == {"kind": "cancelled"}
+    assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
+    assert sandbox.call("survey")[0]["type"] == "result"

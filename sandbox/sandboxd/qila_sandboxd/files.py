@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import select
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .frames import MAXIMUM_PAYLOAD, Channel, Header
 from .paths import CallError, checked, from_os_error
+from .sealing import seal
 from .survey import survey
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAXIMUM_UNCREDITED = 1 << 20
 _ROWS_A_FRAME = 30
+# A listing is one message of the executor's.
+_MAXIMUM_ROWS = 10_000
 
 
 class Answers:
@@ -139,7 +143,9 @@ def _read_one(answers: Answers, root: str, path: str, index: int, limit: float) 
 def _list(answers: Answers, root: str, call: Header) -> Header:
     path = f"{root}/{checked(call['path'])}" if call["path"] else root
     with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries)
+        names = sorted(entry.name for entry in itertools.islice(entries, _MAXIMUM_ROWS + 1))
+    if len(names) > _MAXIMUM_ROWS:
+        raise CallError("too_large", f"{call['path']}: more than {_MAXIMUM_ROWS} names; list it with a command instead")
     for start in range(0, len(names), _ROWS_A_FRAME):
         rows = [row for name in names[start : start + _ROWS_A_FRAME] if (row := _row(path, name)) is not None]
         answers.data({"files": rows})
@@ -206,5 +212,18 @@ def _survey(answers: Answers, root: str, _call: Header) -> Header:
     return survey(root, lambda entries: answers.data({"entries": entries}))
 
 
-_CALLS = {"write": _write, "read": _read, "list": _list, "remove": _remove, "link": _link, "survey": _survey}
+def _seal(_answers: Answers, root: str, _call: Header) -> Header:
+    seal(root)
+    return {}
+
+
+_CALLS = {
+    "write": _write,
+    "read": _read,
+    "list": _list,
+    "remove": _remove,
+    "link": _link,
+    "survey": _survey,
+    "seal": _seal,
+}
 OPERATIONS = frozenset(_CALLS)

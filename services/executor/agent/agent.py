@@ -16,7 +16,9 @@ import structlog
 from services.executor.agent.frames import (
     MAX_HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
+    Frame,
     Header,
+    as_text,
     count_field,
     encode_frame,
     list_field,
@@ -28,8 +30,11 @@ from services.executor.errors import AgentUnavailableError, FileCallError, Proto
 
 PROTOCOL_VERSION = 1
 FIRST_FRAME_TIMEOUT_S = 5
-# sandboxd keeps at most 1 MiB of a call on its way; twice that many bytes waiting means that it ignores its credit.
-MAX_WAITING_CALL_BYTES = 2 << 20
+# sandboxd keeps at most 1 MiB of a call's bytes on its way, and what it says of them in headers is bounded by what a
+# survey may hold: more than this waiting means that it ignores its credit.
+MAX_WAITING_CALL_BYTES = 8 << 20
+# sandboxd has one; another comes before the executor has seen the end of the last.
+MAX_CONNECTIONS = 4
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 log = structlog.get_logger()
@@ -64,16 +69,16 @@ class Call:
         self._agent = agent
         self._number = number
         self._path = path
-        self._waiting: asyncio.Queue[tuple[Header, bytes] | None] = asyncio.Queue()
+        self._waiting: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._waiting_bytes = 0
         self.finished = False
 
-    def feed(self, header: Header, payload: bytes) -> None:
+    def feed(self, frame: Frame) -> None:
         """Takes an answer from the connection."""
-        self._waiting_bytes += len(payload)
+        self._waiting_bytes += frame.size
         if self._waiting_bytes > MAX_WAITING_CALL_BYTES:
             raise ProtocolError("more of a call than its credit allows")
-        self._waiting.put_nowait((header, payload))
+        self._waiting.put_nowait(frame)
 
     def lose(self) -> None:
         """The connection is gone."""
@@ -89,9 +94,9 @@ class Call:
         if item is None:
             self.finished = True
             raise AgentUnavailableError(self._agent.sandbox_id, "the connection broke during a call")
-        header, payload = item
+        header, payload, size = item
+        self._waiting_bytes -= size
         if payload:
-            self._waiting_bytes -= len(payload)
             self._agent.send({"type": "credit", "call": self._number, "bytes": len(payload)})
         if header["type"] == "data":
             return header, payload
@@ -121,6 +126,7 @@ class Agent:
         self._connected = asyncio.Event()
         self._acknowledge: dict[str, Mapping[str, int]] = {}
         self._server: asyncio.Server | None = None
+        self._connections = 0
 
     async def listen(self, listener: socket.socket) -> None:
         """Accepts sandboxd on a bound and listening unix socket, which it owns from now on."""
@@ -180,6 +186,7 @@ class Agent:
         # The listener was bound on behalf of some call; the connection belongs to none.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(sandbox_id=self.sandbox_id)
+        self._connections += 1
         try:
             await self._converse(reader, writer)
         except ProtocolError as error:
@@ -190,6 +197,7 @@ class Agent:
             # The host's disk is full: sandboxd dials again and sends again what was not stored; its programs wait.
             log.error("what a sandbox says cannot be stored", sandbox_id=self.sandbox_id, error=str(error))  # noqa: TRY400 - no fault of the code
         finally:
+            self._connections -= 1
             if self._writer is writer:
                 self._forget_connection()
             writer.close()
@@ -197,33 +205,38 @@ class Agent:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if _peer_uid(writer) != 0:
             raise ProtocolError("a peer that is not root of the sandbox")
+        if self._connections > MAX_CONNECTIONS:
+            raise ProtocolError("more connections than sandboxd has")
         try:
             first = await asyncio.wait_for(read_frame(reader), FIRST_FRAME_TIMEOUT_S)
         except TimeoutError:
             raise ProtocolError("no welcome in time") from None
         if first is None:
             return
-        header, _ = first
+        header = first.header
         if header["type"] != "welcome" or header.get("protocol") != PROTOCOL_VERSION:
             raise ProtocolError("a first frame that is no welcome of this version")
         if self._writer is not None:
             self._writer.close()
             self._forget_connection()
-        self.toolchains = {str(k): str(v) for k, v in mapping_field(header, "toolchains").items()}
+        self.toolchains = {
+            as_text(k, "toolchains"): as_text(v, k) for k, v in mapping_field(header, "toolchains").items()
+        }
         resume = self._events.welcome(list_field(header, "processes"))
         writer.write(encode_frame({"type": "resume", "processes": {k: dict(v) for k, v in resume.items()}}))
         self._writer = writer
         self._connected.set()
         self._events.connected()
         while (frame := await read_frame(reader)) is not None:
-            self._dispatch(*frame)
+            self._dispatch(frame)
 
-    def _dispatch(self, header: Header, payload: bytes) -> None:
+    def _dispatch(self, frame: Frame) -> None:
+        header = frame.header
         match header["type"]:
             case "output":
                 process_id = text_field(header, "process")
                 stored = self._events.output(
-                    process_id, text_field(header, "stream"), count_field(header, "offset"), payload
+                    process_id, text_field(header, "stream"), count_field(header, "offset"), frame.payload
                 )
                 if not self._acknowledge:
                     asyncio.get_running_loop().call_soon(self._send_acknowledgements)
@@ -235,7 +248,7 @@ class Agent:
             case "data" | "result" | "error":
                 call = self._calls.get(count_field(header, "call"))
                 if call is not None:
-                    call.feed(header, payload)
+                    call.feed(frame)
             case other:
                 raise ProtocolError(f"a frame of unknown type {other[:40]!r}")
 

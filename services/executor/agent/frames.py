@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.executor.errors import ProtocolError
 
@@ -17,13 +17,21 @@ _LENGTHS = struct.Struct(">II")
 Header = dict[str, Any]
 
 
+class Frame(NamedTuple):
+    """A frame as it was read; `size` in bytes, both parts together."""
+
+    header: Header
+    payload: bytes
+    size: int
+
+
 def encode_frame(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One frame as bytes."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return _LENGTHS.pack(len(text), len(payload)) + text + payload
 
 
-async def read_frame(reader: asyncio.StreamReader) -> tuple[Header, bytes] | None:
+async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
     """The next frame, or None at the end of the stream. ProtocolError on anything that is not a frame."""
     try:
         header_length, payload_length = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
@@ -39,23 +47,41 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[Header, bytes] | Non
         raise ProtocolError("a header that is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("type"), str):
         raise ProtocolError("a header without a type")
-    return header, payload
+    return Frame(header, payload, header_length + payload_length)
+
+
+def as_text(value: object, name: str) -> str:
+    """A string that UTF-8 can carry. ProtocolError, naming the field, if it is something else."""
+    if not isinstance(value, str):
+        raise ProtocolError(f"field {name!r} is not a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ProtocolError(f"field {name!r} is not UTF-8") from None
+    return value
+
+
+def as_count(value: object, name: str) -> int:
+    """A whole number of at least 0, below 2**63. ProtocolError, naming the field, if it is something else."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ProtocolError(f"field {name!r} is not a count")
+    return value
 
 
 def text_field(header: Header, name: str) -> str:
     """A string field of a header. ProtocolError if it is something else."""
+    return as_text(header.get(name), name)
+
+
+def optional_text_field(header: Header, name: str) -> str:
+    """A string field that may be absent or null, then empty. ProtocolError if it is something else."""
     value = header.get(name)
-    if not isinstance(value, str):
-        raise ProtocolError(f"field {name!r} is not a string")
-    return value
+    return "" if value is None else as_text(value, name)
 
 
 def count_field(header: Header, name: str) -> int:
     """A whole number of at least 0, below 2**63. ProtocolError if it is something else."""
-    value = header.get(name)
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise ProtocolError(f"field {name!r} is not a count")
-    return value
+    return as_count(header.get(name), name)
 
 
 def mapping_field(header: Header, name: str) -> Header:

@@ -55,7 +55,7 @@ class Sandboxd:
     async def receive(self) -> tuple[Header, bytes]:
         frame = await asyncio.wait_for(read_frame(self.reader), 10)
         assert frame is not None
-        return frame
+        return frame.header, frame.payload
 
 
 @pytest.fixture
@@ -182,6 +182,20 @@ async def test_a_failing_call_names_its_path(agent: Agent, sandboxd: Sandboxd) -
     with pytest.raises(FileCallError, match="x/y: no such file"):
         await files.remove(agent, path="x/y", user="program")
     await answering
+
+
+async def test_a_listing_without_end_is_refused(agent: Agent, sandboxd: Sandboxd) -> None:
+    async def answer() -> Header:
+        call = (await sandboxd.receive())[0]["call"]
+        row = {"name": "x" * 200, "kind": "file", "size": 0, "mtime_ns": 0}
+        for _ in range(files.MAX_LIST_ROWS // 100 + 1):
+            sandboxd.send({"type": "data", "call": call, "files": [row] * 100})
+        return (await sandboxd.receive())[0]
+
+    answering = asyncio.create_task(answer())
+    with pytest.raises(FileCallError, match="too many names"):
+        await files.list_directory(agent, path="d")
+    assert (await answering)["type"] == "abort"
 
 
 async def test_a_call_ends_when_the_connection_breaks(agent: Agent, sandboxd: Sandboxd) -> None:

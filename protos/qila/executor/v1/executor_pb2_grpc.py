@@ -185,6 +185,7 @@ class ExecutorServiceServicer:
 
     def ListFiles(self, request, context):
         """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,8 +236,10 @@ class ExecutorServiceServicer:
 
     def SetInstallPhase(self, request, context):
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-        Closing it kills every process of the install user and returns when two looks have found none.
-        When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+        Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+        rights the install gave them in /sandbox/.qila. When it returns, every decision that the doors had made by then is in
+        the record that ListEgress reads. FAILED_PRECONDITION: a program put something there in the meantime that cannot be
+        removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,9 @@ class ExecutorServiceStub:
     ReadFiles: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
     ListFiles: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]
@@ -93,8 +95,10 @@ class ExecutorServiceStub:
     """
     SetInstallPhase: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-    Closing it kills every process of the install user and returns when two looks have found none.
-    When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+    Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+    rights the install gave them in /sandbox/.qila. When it returns, every decision that the doors had made by then is in
+    the record that ListEgress reads. FAILED_PRECONDITION: a program put something there in the meantime that cannot be
+    removed.
     """
     SetEgressPolicy: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetEgressPolicyRequest, _executor_pb2.SetEgressPolicyResponse]
     """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
@@ -148,7 +152,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     ReadFiles: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]  # type: ignore[assignment]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
     ListFiles: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]  # type: ignore[assignment]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _aio.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]  # type: ignore[assignment]
@@ -173,8 +179,10 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """
     SetInstallPhase: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]  # type: ignore[assignment]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-    Closing it kills every process of the install user and returns when two looks have found none.
-    When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+    Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+    rights the install gave them in /sandbox/.qila. When it returns, every decision that the doors had made by then is in
+    the record that ListEgress reads. FAILED_PRECONDITION: a program put something there in the meantime that cannot be
+    removed.
     """
     SetEgressPolicy: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetEgressPolicyRequest, _executor_pb2.SetEgressPolicyResponse]  # type: ignore[assignment]
     """Replaces the whole egress policy of a sandbox, running or not; a stopped one is not started. The policy is on disk
@@ -273,7 +281,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListFilesResponse, _abc.Awaitable[_executor_pb2.ListFilesResponse]]:
-        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory."""
+        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """
 
     @_abc_1.abstractmethod
     def RemoveFile(
@@ -334,8 +344,10 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.SetInstallPhaseResponse, _abc.Awaitable[_executor_pb2.SetInstallPhaseResponse]]:
         """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
-        Closing it kills every process of the install user and returns when two looks have found none.
-        When it returns, every decision that the doors had made by then is in the record that ListEgress reads.
+        Closing it kills every process of the install user until two looks have found none, and takes from programs whatever
+        rights the install gave them in /sandbox/.qila. When it returns, every decision that the doors had made by then is in
+        the record that ListEgress reads. FAILED_PRECONDITION: a program put something there in the meantime that cannot be
+        removed.
         """
 
     @_abc_1.abstractmethod

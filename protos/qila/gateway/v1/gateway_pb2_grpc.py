@@ -163,6 +163,7 @@ class GatewayServiceServicer:
 
     def ListFiles(self, request, context):
         """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

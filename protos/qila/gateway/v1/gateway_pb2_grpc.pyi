@@ -57,7 +57,9 @@ class GatewayServiceStub:
     ReadFile: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]
     """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
     ListFiles: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListFilesRequest, _gateway_pb2.ListFilesResponse]
-    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory."""
+    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RemoveFileRequest, _gateway_pb2.RemoveFileResponse]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
     Exec: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ExecRequest, _gateway_pb2.ExecResponse]
@@ -119,7 +121,9 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     ReadFile: _aio.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]  # type: ignore[assignment]
     """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
     ListFiles: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListFilesRequest, _gateway_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory."""
+    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
+    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """
     RemoveFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RemoveFileRequest, _gateway_pb2.RemoveFileResponse]  # type: ignore[assignment]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
     Exec: _aio.UnaryStreamMultiCallable[_gateway_pb2.ExecRequest, _gateway_pb2.ExecResponse]  # type: ignore[assignment]
@@ -220,7 +224,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListFilesResponse, _abc.Awaitable[_gateway_pb2.ListFilesResponse]]:
-        """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory."""
+        """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
+        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """
 
     @_abc_1.abstractmethod
     def RemoveFile(
