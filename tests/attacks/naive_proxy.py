@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import selectors
 import socket
 import threading
+import urllib.error
 import urllib.parse
+import urllib.request
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -15,11 +18,15 @@ _HEAD_BYTES = 65_536
 
 @dataclass
 class NaiveProxy:
-    """Serves a sandbox's listener of the doors. `log` has a line for each request, as it would be written plainly."""
+    """Serves a sandbox's listener of the doors. `log` has a line for each request, as it would be written plainly.
+
+    Where it `follows`, it fetches what is asked for by itself, and goes wherever a redirect leads.
+    """
 
     listener: socket.socket
     upstream: str
     log: list[str] = field(default_factory=list)
+    follows: bool = False
 
     def __enter__(self) -> Self:
         self.listener.settimeout(None)
@@ -49,6 +56,9 @@ class NaiveProxy:
             method, target, *_ = line.decode("latin-1").split()
             host, path = self._route(target, rest)
             self.log += f"{method} {urllib.parse.unquote(path)}".split("\n")
+            if self.follows:
+                connection.sendall(_fetch(f"http://{host[0]}:{host[1]}{path}"))
+                return
             with socket.create_connection(host, timeout=5) as onward:
                 onward.sendall(f"{method} {path} HTTP/1.1\r\n".encode("latin-1") + rest)
                 _splice(connection, onward)
@@ -64,6 +74,16 @@ class NaiveProxy:
         if asked.hostname is None or asked.port in {None, 7480}:
             return (str(own.hostname), own.port or 80), path
         return (asked.hostname, asked.port or 80), path
+
+
+def _fetch(url: str) -> bytes:
+    """An answer, and that of wherever it leads to."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            body: bytes = answer.read()
+    except (urllib.error.URLError, http.client.HTTPException) as error:
+        body = str(error).encode()
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
 
 
 def _splice(one: socket.socket, other: socket.socket) -> None:
