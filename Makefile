@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON_BIN := .venv/bin/python
 CHECKED := $(wildcard services qila tests bench sandbox)
 
-.PHONY: help env engine image requirements protos format check test test-unit demo bench up down clean
+.PHONY: help env engine image requirements protos format check test test-unit attacks attacks-long demo bench up down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,12 +35,20 @@ check: env ## formatting, lint, types, and that generated code is current
 	@scripts/protos --check
 	@echo 'check: all is well'
 
-test: image ## every test, with Docker
-	@if $(PYTHON_BIN) -m pytest; then echo 'test: all passed'; \
+test: image ## every test, with Docker, but for those that take minutes each
+	@if $(PYTHON_BIN) -m pytest -m 'not long'; then echo 'test: all passed'; \
 	else code=$$?; echo "test: FAILED (pytest's exit code $$code)"; exit $$code; fi
 
 test-unit: env ## the tests that need no Docker
 	@$(PYTHON_BIN) -m pytest -m 'not docker' tests/unit
+
+attacks: image ## attack what is shipped, and prove that each attack could have succeeded
+	@if $(PYTHON_BIN) -m pytest -m 'not long' tests/attacks; then echo 'attacks: the wall held'; \
+	else code=$$?; echo "attacks: FAILED (pytest's exit code $$code)"; exit $$code; fi
+
+attacks-long: image ## the same, with soaks and public tools (half an hour)
+	@if $(PYTHON_BIN) -m pytest tests/attacks; then echo 'attacks-long: the wall held'; \
+	else code=$$?; echo "attacks-long: FAILED (pytest's exit code $$code)"; exit $$code; fi
 
 demo: image ## run a program that nobody prepared for, twice
 	@if scripts/demo; then echo 'demo: done; nothing that it started is running'; \

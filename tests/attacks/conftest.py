@@ -10,6 +10,8 @@ import pytest
 from . import stack as stacks
 from . import upstream as upstreams
 from .boxes import Box, Boxes, Clone, Shipped
+from .frame import Setting
+from .mirror import Mirror, way
 from .oracles import HostServices, Wire
 from .stack import Stack
 from .upstream import Upstream
@@ -49,6 +51,12 @@ def box(request: pytest.FixtureRequest, boxes: Boxes, stack: Stack) -> Iterator[
     else:
         with Clone(boxes.shipped, weakness) as clone:
             yield clone
+
+
+@pytest.fixture
+def mirror(setting: Setting, boxes: Boxes, upstream: Upstream) -> Iterator[Mirror]:
+    with way(setting, boxes, upstream) as mirror:
+        yield mirror
 
 
 @pytest.fixture

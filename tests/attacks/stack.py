@@ -65,7 +65,7 @@ def start(image: str, registries_url: str) -> Stack:
     """Starts the three services and waits until each is healthy."""
     # Sockets below it need a short path.
     directory = Path(tempfile.mkdtemp(prefix="qa", dir="/tmp"))
-    (directory / "registries.toml").write_text(_registries(registries_url))
+    (directory / "registries.toml").write_text(registries(registries_url))
     port = _free_port()
     instance = f"attacks-{port}"
     variables = {
@@ -110,7 +110,7 @@ def stop(stack: Stack) -> None:
     shutil.rmtree(stack.directory)
 
 
-def _registries(url: str) -> str:
+def registries(url: str) -> str:
     """The product's own registries file, with every host replaced by one."""
     shipped = tomllib.loads((ROOT / "services/executor/egress/registries.toml").read_text())
     lines = []

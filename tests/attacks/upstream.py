@@ -18,10 +18,11 @@ from typing import Final
 
 @dataclass
 class Upstream:
-    """The registry, at `url`. `files` are by path; `seen` are request lines as they came."""
+    """The registry, at `url`. `files` and `redirects` are by path; `seen` are request lines as they came."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
 
     def publish(self, project: str, filename: str, content: bytes) -> None:
@@ -58,7 +59,10 @@ def serve() -> Iterator[Upstream]:
 
         def do_GET(self) -> None:
             content = upstream.files.get(self.path)
-            self.send_response(404 if content is None else 200)
+            elsewhere = upstream.redirects.get(self.path)
+            self.send_response(302 if elsewhere else 404 if content is None else 200)
+            if elsewhere:
+                self.send_header("Location", elsewhere)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
             if self.command == "GET":
