@@ -1,19 +1,44 @@
-import asyncio
-import os
+import datetime
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.executor.egress import policy
-from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors
 from services.executor.egress.limits import NO_LIMITS, TrafficLimits
-from services.executor.egress.records import EgressRecord
 
-from .harness import SANDBOX, FakePypi, OpenDoors, StartDoors, listening_socket, project, registries_text
+from .harness import FakePypi, OpenDoors, StartDoors, open_doors, project
+
+
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody's")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now,
+        not_valid_after=now + datetime.timedelta(days=1),
+    ).sign(key, hashes.SHA256())
+    path = tmp_path_factory.mktemp("trust") / "ca.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trust(one_authority: Path) -> Iterator[None]:
+    """No registry here speaks TLS, and to read all of the machine's authorities is a quarter of a process's start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(one_authority))
+        yield
 
 
 @pytest.fixture
@@ -44,40 +69,11 @@ async def start_doors(tmp_path: Path) -> AsyncIterator[StartDoors]:
         rules: str = "",
         traffic: TrafficLimits = NO_LIMITS,
     ) -> OpenDoors:
-        package_policy = tmp_path / "packages.toml"
-        package_policy.write_text(rules)
-        registries = tmp_path / "registries.toml"
-        registries.write_text(registries_text(url, redirects))
-        records: asyncio.Queue[EgressRecord] = asyncio.Queue()
-        as_root = os.geteuid() == 0
-        user = 65534 if as_root else os.getuid()
-        cache = tmp_path / "cache"
-        cache.mkdir(mode=0o700, exist_ok=True)
-        if as_root:
-            os.chown(cache, user, user)
-        config = DoorsConfig(
-            uid=user,
-            gid=65534 if as_root else os.getgid(),
-            registries=registries,
-            cache_directory=cache if cache_bytes else None,
-            cache_bytes=cache_bytes,
-            package_policy=package_policy if rules else None,
-            traffic=traffic,
+        opened = await open_doors(
+            tmp_path, url, cache_bytes=cache_bytes, redirects=redirects, rules=rules, traffic=traffic
         )
-        doors = Doors(config, on_egress=records.put_nowait)
-        await doors.start()
-        started.append(doors)
-        path = str(tmp_path / "doors.sock")
-        with listening_socket(path) as listener:
-            await doors.open(SANDBOX, listener, policy.DEFAULT)
-        return OpenDoors(
-            doors=doors,
-            records=records,
-            socket_path=path,
-            registries=registries,
-            cache=cache,
-            package_policy=package_policy,
-        )
+        started.append(opened.doors)
+        return opened
 
     yield start
     for doors in started:

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from services.executor.egress import policy
+from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors
-from services.executor.egress.limits import TrafficLimits
+from services.executor.egress.limits import NO_LIMITS, TrafficLimits
 from services.executor.egress.records import EgressRecord
 
 SANDBOX = "sb_" + "a" * 26
@@ -180,6 +182,51 @@ class StartDoors(Protocol):
         rules: str = ...,
         traffic: TrafficLimits = ...,
     ) -> OpenDoors: ...
+
+
+async def open_doors(
+    directory: Path,
+    url: str,
+    *,
+    cache_bytes: int = 1 << 30,
+    redirects: Sequence[str] = (),
+    rules: str = "",
+    traffic: TrafficLimits = NO_LIMITS,
+) -> OpenDoors:
+    """See `StartDoors`; all files lie in `directory`, and the caller stops the doors."""
+    package_policy = directory / "packages.toml"
+    package_policy.write_text(rules)
+    registries = directory / "registries.toml"
+    registries.write_text(registries_text(url, redirects))
+    records: asyncio.Queue[EgressRecord] = asyncio.Queue()
+    as_root = os.geteuid() == 0
+    user = 65534 if as_root else os.getuid()
+    cache = directory / "cache"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    if as_root:
+        os.chown(cache, user, user)
+    config = DoorsConfig(
+        uid=user,
+        gid=65534 if as_root else os.getgid(),
+        registries=registries,
+        cache_directory=cache if cache_bytes else None,
+        cache_bytes=cache_bytes,
+        package_policy=package_policy if rules else None,
+        traffic=traffic,
+    )
+    doors = Doors(config, on_egress=records.put_nowait)
+    await doors.start()
+    path = str(directory / "doors.sock")
+    with listening_socket(path) as listener:
+        await doors.open(SANDBOX, listener, policy.DEFAULT)
+    return OpenDoors(
+        doors=doors,
+        records=records,
+        socket_path=path,
+        registries=registries,
+        cache=cache,
+        package_policy=package_policy,
+    )
 
 
 def listening_socket(path: str) -> socket.socket:

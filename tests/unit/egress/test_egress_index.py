@@ -121,6 +121,13 @@ def test_a_damaged_line_is_passed_over_and_no_other(rows: list[Put], data: st.Da
     assert list(journal.decode(b"".join(flipped))) == expected
 
 
+def test_no_flipped_bit_goes_unnoticed() -> None:
+    line = journal.encode(Put(ENTRY))
+    for position in range(1, len(line)):
+        flipped = line[:position] + bytes([line[position] ^ 1]) + line[position + 1 :]
+        assert list(journal.decode(flipped)) == [], position
+
+
 @pytest.mark.parametrize(
     "text",
     ["null", "[]", "7", '["put"]', '["use",1]', '["gone",null]', '["x","y"]', "[" * 50_000, '["drop","x"]',

@@ -15,7 +15,6 @@ from services.executor.egress.cache.port import Entry
 from services.executor.egress.ecosystems.port import Digest
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHECKSUM_DIGITS = 8
 _ALGORITHMS = get_args(get_type_hints(Digest)["algorithm"])
 
 
@@ -59,7 +58,7 @@ def encode(row: Row) -> bytes:
 def decode(content: bytes) -> Iterator[Row]:
     """The rows of a journal; lines that are not whole are passed over."""
     for line in content.split(b"\n"):
-        checksum, text = line[:_CHECKSUM_DIGITS], line[_CHECKSUM_DIGITS + 1 :]
+        checksum, _, text = line.partition(b" ")
         if checksum == b"%08x" % zlib.crc32(text):
             try:
                 row = _row(json.loads(text))
