@@ -26,6 +26,7 @@ from services.executor.errors import (
 from services.executor.ids import is_process_id
 from services.executor.process_log import ProcessLog
 from services.executor.spool import STREAMS, Chunk, Cursor, Spool
+from services.rpc.log import write_later
 
 MAX_RUNNING = 16
 # Ended processes whose spool is kept; older ones go when a new one starts.
@@ -320,7 +321,7 @@ class ProcessTable:
         process.end = end
         process.notify()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
-        log.info("process ended", end=kind, code=code, **ids)
+        write_later(log.info, "process ended", end=kind, code=code, **ids)
 
     def _send_start(self, process: Process) -> None:
         spec = process.spec

@@ -39,6 +39,7 @@ from services.gateway.planning import Planner, without_staged
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
 from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status
+from services.rpc.log import write_later
 
 _LOG: Final = structlog.get_logger("services.gateway")
 _RECOVERY_PAUSE_SECONDS: Final = 0.5
@@ -358,7 +359,9 @@ class Conductor:
                 events = ()
             await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
         self._live.pop((live.sandbox_id, live.exec_id), None)
-        _LOG.info("exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id)
+        write_later(
+            _LOG.info, "exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id
+        )
 
 
 def _is_current(plan: resolver.Plan, summary: executor.SurveySummary) -> bool:

@@ -6,13 +6,17 @@ library's loggers are routed into the same stream.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 
@@ -53,6 +57,11 @@ def configure(service: str, *, level: str = "INFO") -> None:
     root.setLevel(level)
     # Its INFO lines tell of every statement and migration step: not news.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def write_later(write: Callable[..., Any], event: str, **fields: Any) -> None:
+    """Writes a line in the loop's next turn, behind all that is due in this one: nobody waits for it."""
+    asyncio.get_running_loop().call_soon(functools.partial(write, event, **fields))
 
 
 def _renderers() -> list[Processor]:
