@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
-# A program that ends so soon is told of once, not twice.
+# Of a program that ends so soon only the end is told.
 _UNTOLD_SECONDS = 0.002
 
 
@@ -53,7 +53,7 @@ class Process:
         self._decoder = Decoder()
         self.streams = (Stream("stdout", spare.readers[0]), Stream("stderr", spare.readers[1]))
         self.pid: int | None = None
-        # Whether its start is to be told: with its first output or its end, or when it has run for a moment.
+        # Whether its start is to be told: before its first output, or when it has run for a moment.
         self.is_told_of = False
         self.end: dict[str, Any] | None = None
         self.oom_kills = 0
@@ -253,7 +253,6 @@ class Process:
         if self.end is not None:
             return
         self.end = self._outcome
-        self.is_told_of = self.pid is not None
         for timer in (self._quiet, self._limit):
             if timer is not None:
                 timer.cancel()

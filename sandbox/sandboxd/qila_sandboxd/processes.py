@@ -163,7 +163,7 @@ class Processes:
 
     def _tell_started(self) -> None:
         for name, process in self._known.items():
-            if process.is_told_of and name not in self._told_started:
+            if process.is_told_of and process.end is None and name not in self._told_started:
                 self._told_started.add(name)
                 self._send({"type": "started", "process": name, "pid": process.pid}, b"")
 
