@@ -76,6 +76,13 @@ def test_the_first_output_is_told_behind_the_start(sandbox: Sandbox) -> None:
     assert sandbox.finish(name)[0]["end"] == {"kind": "exited", "code": 0}
 
 
+def test_programs_back_to_back_end_as_they_did(sandbox: Sandbox) -> None:
+    """A leader may have its order, and its end, before its supervisor is ready."""
+    for _ in range(150):
+        assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
+        assert sandbox.run("no-such-command")[0]["end"]["kind"] == "start_failed"
+
+
 _KILL_NURSERY = """
 import os, pathlib, signal
 stats = [path.read_text().rpartition(')')[2].split() for path in pathlib.Path('/proc').glob('[0-9]*/stat')]

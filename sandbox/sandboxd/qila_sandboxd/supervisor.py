@@ -98,7 +98,8 @@ class Supervisor:
             self._poll.register(awake, select.POLLIN)
             self._poll.poll()
             os.read(awake, 4096)
-            self._reap()
+            # Its order may have come already, and its end: that is left for later.
+            os.waitid(os.P_PID, self._leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             encode(_leader_ended(0, by_kill=False))
 
     def _launch(self) -> bool:
