@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from services.executor import quota
 from services.executor.egress.limits import TrafficLimits
 from services.executor.egress.policy import Opening, is_host_name
-from services.executor.ids import ALPHABET
+from services.executor.ids import random_text
 from services.executor.profile import Limits, load_profile
 from services.executor.space import LowWater
 from services.rpc.config import ConfigError, Environment
@@ -127,6 +126,6 @@ def instance_of(config: ExecutorConfig) -> str:
     path = config.state_directory / "instance"
     if not path.exists():
         temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(secrets.choice(ALPHABET) for _ in range(10)), encoding="ascii")
+        temporary.write_text(random_text(10), encoding="ascii")
         temporary.rename(path)
     return path.read_text(encoding="ascii")

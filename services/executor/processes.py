@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from services.executor.errors import (
 from services.executor.ids import is_process_id
 from services.executor.process_log import ProcessLog
 from services.executor.spool import STREAMS, Chunk, Cursor, Spool
+from services.rpc.log import write_later
 
 MAX_RUNNING = 16
 # Ended processes whose spool is kept; older ones go when a new one starts.
@@ -54,7 +55,7 @@ class ProcessSpec:
 
     def digest(self) -> str:
         """The same spec has the same digest."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class ProcessEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """The first event of every stream."""
+    """The first event of a stream, but of one that has nothing to tell but the end."""
 
     time: str
 
@@ -160,7 +161,7 @@ class ProcessTable:
         if not spec.background and sum(not p.spec.background for p in self.running) >= MAX_RUNNING:
             raise LimitError("processes running in one sandbox", MAX_RUNNING)
         self._prune()
-        self._log.write(process_id, "spec", asdict(spec))
+        self._log.write(process_id, "spec", vars(spec))
         process = self._add(process_id, spec)
         process.log_ids = structlog.contextvars.get_contextvars()
         self._send_start(process)
@@ -177,12 +178,14 @@ class ProcessTable:
         last_chunk = 0.0
         while True:
             changed, end = process.changed, process.end
-            if not said_started and (process.start_time or end is not None):
+            chunk = process.spool.read(cursor, ended=end is not None)
+            if not said_started and (chunk is not None or (process.start_time and end is None)):
                 said_started = True
                 yield Started(time=process.start_time or _now())
-            while (chunk := process.spool.read(cursor, ended=end is not None)) is not None:
+            while chunk is not None:
                 last_chunk = time.monotonic()
                 yield chunk
+                chunk = process.spool.read(cursor, ended=end is not None)
             if end is not None:
                 yield end
                 return
@@ -314,11 +317,11 @@ class ProcessTable:
             error=error,
             detail=detail,
         )
-        self._log.write(process.id, "ended", asdict(end))
+        self._log.write(process.id, "ended", vars(end))
         process.end = end
         process.notify()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
-        log.info("process ended", end=kind, code=code, **ids)
+        write_later(log.info, "process ended", end=kind, code=code, **ids)
 
     def _send_start(self, process: Process) -> None:
         spec = process.spec
@@ -372,11 +375,11 @@ class ProcessTable:
 
     def _rows(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         for process in self._processes.values():
-            yield process.id, "spec", asdict(process.spec)
+            yield process.id, "spec", vars(process.spec)
             if process.start_time:
                 yield process.id, "started", {"time": process.start_time}
             if process.end is not None:
-                yield process.id, "ended", asdict(process.end)
+                yield process.id, "ended", vars(process.end)
 
 
 def _now() -> str:

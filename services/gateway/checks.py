@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import secrets
@@ -24,7 +25,6 @@ _MAX_ENV_ENTRIES: Final = 256
 _MAX_ENV_BYTES: Final = 128 << 10
 _MAX_ARGUMENTS: Final = 4096
 _MAX_ARGUMENT_BYTES: Final = 256 << 10
-_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _SANDBOX_ID: Final = re.compile(r"sb_[a-z2-7]{26}\Z")
 _EXEC_ID: Final = re.compile(r"ex_[a-z2-7]{26}\Z")
 _LANGUAGE: Final = re.compile(r"[a-z][a-z0-9]{0,31}\Z")
@@ -32,7 +32,7 @@ _LANGUAGE: Final = re.compile(r"[a-z][a-z0-9]{0,31}\Z")
 
 def mint_exec_id() -> str:
     """A new exec id: 130 random bits."""
-    return "ex_" + "".join(secrets.choice(_ALPHABET) for _ in range(26))
+    return "ex_" + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
 
 
 def no_such_sandbox(sandbox_id: str) -> QilaError:

@@ -39,6 +39,7 @@ from services.gateway.planning import Planner, without_staged
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
 from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status
+from services.rpc.log import write_later
 
 _LOG: Final = structlog.get_logger("services.gateway")
 _RECOVERY_PAUSE_SECONDS: Final = 0.5
@@ -345,19 +346,22 @@ class Conductor:
     async def _finish(self, live: LiveExec, end: pb.ExecEnded) -> None:
         """Records the end; only then is it told."""
         live.ring.close()
-        live.journal.append(pb.ExecEvent(ended=end))
+        events: tuple[pb.ExecEvent, ...] = (pb.ExecEvent(ended=end),)
         failure = b"" if live.failure is None else to_status(live.failure).SerializeToString()
         changes = {"end_time_ns": now().ToNanoseconds(), "ended": end.SerializeToString(), "failure": failure}
         while True:
             try:
-                await live.journal.flush(**changes)
+                await live.journal.flush(*events, **changes)
                 break
             except SQLAlchemyError:
-                # A full disk, say: the end is told when it can be kept.
+                # A full disk, say: the end stays pending, and is told when it can be kept.
                 _LOG.exception("end_not_recorded", exec_id=live.exec_id)
+                events = ()
             await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
         self._live.pop((live.sandbox_id, live.exec_id), None)
-        _LOG.info("exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id)
+        write_later(
+            _LOG.info, "exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id
+        )
 
 
 def _is_current(plan: resolver.Plan, summary: executor.SurveySummary) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ PEER: Final = "executor"
 # A sandbox that is made or woken may have to wait for a container.
 _SLOW_SECONDS: Final = 120.0
 _UPLOAD_SECONDS: Final = 3600.0
+_CLOSING_SECONDS: Final = 5.0
 
 
 class ExecutorClient:
@@ -96,15 +98,11 @@ class ExecutorClient:
         with translated(PEER):
             await self._stub.MakeLink(request, timeout=_SLOW_SECONDS)
 
-    async def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
-        async for event in _events(self._stub.RunProcess(request)):
-            yield event
+    def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
+        return _events(self._stub.RunProcess(request))
 
-    async def attach_process(
-        self, request: executor.AttachProcessRequest
-    ) -> AsyncGenerator[executor.ProcessEvent, None]:
-        async for event in _events(self._stub.AttachProcess(request)):
-            yield event
+    def attach_process(self, request: executor.AttachProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
+        return _events(self._stub.AttachProcess(request))
 
     async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
         request = executor.CancelProcessRequest(sandbox_id=sandbox_id, process_id=process_id)
@@ -139,11 +137,17 @@ class ExecutorClient:
             call.cancel()
 
 
-async def _events(call: Any) -> AsyncIterator[executor.ProcessEvent]:
+async def _events(call: Any) -> AsyncGenerator[executor.ProcessEvent, None]:
+    ended = False
     try:
         with translated(PEER):
             async for response in call:
+                ended = response.event.HasField("ended")
                 yield response.event
     finally:
-        # A watcher that leaves must not leave its stream behind.
-        call.cancel()
+        # A watcher that leaves must not leave its stream behind. Behind the process's end the executor closes it by
+        # itself: to cancel it then costs both sides more than to let it.
+        if ended:
+            asyncio.get_running_loop().call_later(_CLOSING_SECONDS, call.cancel)
+        else:
+            call.cancel()

@@ -98,15 +98,14 @@ class Journal:
 
     def append(self, event: pb.ExecEvent) -> None:
         """Adds an event; it is written soon, and seen when it is written."""
-        if self._joined_to_last(event):
-            return
-        self._sequence += 1
-        self._pending.append(stamped(event, self._sequence))
+        self._take(event)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_soon())
 
-    async def flush(self, **changes: Any) -> None:
-        """Writes what is pending, and changes of the record, in one transaction. Returns when that is durable."""
+    async def flush(self, *events: pb.ExecEvent, **changes: Any) -> None:
+        """Writes what is pending, these events and changes of the record, in one transaction, and then returns."""
+        for event in events:
+            self._take(event)
         async with self._lock:
             batch, self._pending = self._pending, []
             last = batch[-1].sequence if batch else self.record.last_sequence
@@ -144,6 +143,11 @@ class Journal:
         except Exception:  # noqa: BLE001  # a task that nobody awaits
             # Still pending: the conductor's own next flush raises it again.
             _LOG.exception("journal_write_failed", exec_id=self.record.exec_id)
+
+    def _take(self, event: pb.ExecEvent) -> None:
+        if not self._joined_to_last(event):
+            self._sequence += 1
+            self._pending.append(stamped(event, self._sequence))
 
     def _joined_to_last(self, event: pb.ExecEvent) -> bool:
         """Coalesces output that continues output which is not written yet."""

@@ -57,9 +57,8 @@ class LiveExec:
 
     async def begin(self, phase: pb.Phase.ValueType, **changes: Any) -> None:
         """Begins a phase, durably; a phase that was begun before a restart is not begun twice."""
-        if phase > self.journal.record.phase:
-            self.journal.append(phase_started(phase))
-        await self.journal.flush(phase=max(phase, self.journal.record.phase), **changes)
+        events = (phase_started(phase),) if phase > self.journal.record.phase else ()
+        await self.journal.flush(*events, phase=max(phase, self.journal.record.phase), **changes)
 
     def add_install_event(self, event: pb.ExecEvent) -> None:
         """Adds progress or output of the install, within bounds."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
@@ -134,6 +135,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     async def Exec(self, request: pb.ExecRequest, context: Any) -> AsyncIterator[pb.ExecResponse]:
         live = await self._conductor.start(request)
         structlog.contextvars.bind_contextvars(exec_id=live.exec_id)
+        await _give_way()
         async with aclosing(watch(self._executor, live, patience=self._patience, as_status=True)) as events:
             async for event in events:
                 yield pb.ExecResponse(event=event)
@@ -199,6 +201,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         if record is None:
             raise checks.no_such_sandbox(sandbox_id)
         return record
+
+
+async def _give_way() -> None:
+    """Lets the exec begin before it is told of: in one turn of the loop its call is made, in the next it is sent."""
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
 async def _upload(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator[bytes]:

@@ -27,6 +27,8 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # What may be repeated is repeated by its caller; grpc's own machinery for it costs each call.
+    ("grpc.enable_retries", 0),
     # Never through a proxy that the environment names.
     ("grpc.enable_http_proxy", 0),
 )

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from services.rpc import log_ids
 from services.rpc.errors import QilaError, internal, to_status
+from services.rpc.log import write_later
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -108,7 +109,7 @@ async def _call(method: str, context: Context) -> AsyncIterator[None]:
     finally:
         duration_ms = round((time.perf_counter() - started) * 1000, 2)
         reason = {} if failure is None else {"reason": failure.reason}
-        _LOG.info("call", method=method, code=code, duration_ms=duration_ms, **reason)
+        write_later(_LOG.info, "call", method=method, code=code, duration_ms=duration_ms, **reason)
     if failure is not None:
         await context.abort_with_status(rpc_status.to_status(to_status(failure)))
 

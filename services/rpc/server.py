@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -30,6 +31,8 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 DEFAULT_GRACE_SECONDS: Final = 10.0
 UNIX_PREFIX: Final = "unix:"
 _MAX_SOCKET_PATH_BYTES: Final = 99
+# New objects before the collector looks; Python's own 700 are less than one call makes.
+_COLLECT_AFTER: Final = 10_000
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 _OPTIONS: Final = (
@@ -141,6 +144,7 @@ async def serve(server: RpcServer, grace: float = DEFAULT_GRACE_SECONDS) -> None
         loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
+        _settle_heap()
         _LOG.info("serving", address=server.address)
         await stop.wait()
         _LOG.info("stopping", grace_seconds=grace)
@@ -148,6 +152,13 @@ async def serve(server: RpcServer, grace: float = DEFAULT_GRACE_SECONDS) -> None
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def _settle_heap() -> None:
+    """What starting made stays for good: the collector need not look through it during calls."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> str:

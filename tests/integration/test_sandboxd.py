@@ -68,6 +68,42 @@ def test_environment_of_program_and_install(sandbox: Sandbox) -> None:
     assert sandbox.run("id", "-u", user="install")[1] == b"1001\n"
 
 
+def test_the_first_output_is_told_behind_the_start(sandbox: Sandbox) -> None:
+    name = sandbox.start("sh", "-c", "echo first; sleep 0.1")
+    frames = [sandbox.receive()[0] for _ in range(2)]
+    assert [(frame["type"], frame["process"]) for frame in frames] == [("started", name), ("output", name)]
+    sandbox.kept.append((frames[1], b"first\n"))
+    assert sandbox.finish(name)[0]["end"] == {"kind": "exited", "code": 0}
+
+
+def test_programs_back_to_back_end_as_they_did(sandbox: Sandbox) -> None:
+    """A leader may have its order, and its end, before its supervisor is ready."""
+    for _ in range(150):
+        assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
+        assert sandbox.run("no-such-command")[0]["end"]["kind"] == "start_failed"
+
+
+_KILL_NURSERY = """
+import os, pathlib, signal
+stats = [path.read_text().rpartition(')')[2].split() for path in pathlib.Path('/proc').glob('[0-9]*/stat')]
+pids = [int(path.parent.name) for path in pathlib.Path('/proc').glob('[0-9]*/stat')]
+parents = {pid: int(fields[1]) for pid, fields in zip(pids, stats)}
+# The one child of the first process that has children itself: the supervisor that waits for its program.
+nursery, = {parents[pid] for pid in parents if parents.get(parents[pid]) == 1}
+os.kill(nursery, signal.SIGKILL)
+"""
+
+
+def test_a_nursery_that_was_killed_is_replaced() -> None:
+    with Sandbox() as other:
+        assert other.run("true")[0]["end"]["code"] == 0
+        # The next supervisor is ordered a moment after a start.
+        other.run("sleep", "0.2")
+        docker("exec", "-u", "0", other.name, "python3", "-I", "-c", _KILL_NURSERY)
+        for _ in range(3):
+            assert other.run("sleep", "0.1")[0]["end"] == {"kind": "exited", "code": 0}
+
+
 def test_large_output_arrives_whole(sandbox: Sandbox) -> None:
     begin = time.monotonic()
     header, out, _ = sandbox.run("head", "-c", "100000000", "/dev/zero")

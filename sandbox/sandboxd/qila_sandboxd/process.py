@@ -5,56 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from typing import TYPE_CHECKING, Any
 
-from . import forking, linux
+from . import linux
 from .frames import Decoder, encode
 from .loop import READ, Loop, Timer
 from .spool import MAXIMUM_UNACKNOWLEDGED, Spool
-from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .nursery import Spare
+
 _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
-
-
-class Spare:
-    """A supervisor that waits for its program."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self.leader, leader = socket.socketpair()
-        pipes = (os.pipe(), os.pipe())
-        writers = (pipes[0][1], pipes[1][1])
-        self.orders = ours
-        self.readers = (pipes[0][0], pipes[1][0])
-        try:
-            forking.fork(Supervisor(theirs, leader, *writers).run, {theirs.fileno(), leader.fileno(), *writers})
-        except OSError:
-            ours.close()
-            self.leader.close()
-            for reader in self.readers:
-                os.close(reader)
-            raise
-        finally:
-            theirs.close()
-            leader.close()
-            for writer in writers:
-                os.close(writer)
-        for reader in self.readers:
-            os.set_blocking(reader, False)
-
-    def launch(self, order: dict[str, Any]) -> None:
-        """Give the leader its order, past the supervisor, which only has to know that it has begun."""
-        # First the supervisor: it makes the leader if there is none yet. If it cannot, nobody will read the order: then
-        # its end of the leader's socket closes, and it says what was in the way.
-        self.orders.sendall(encode({"type": "start"}))
-        with self.leader, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.leader.sendall(encode(order | {"type": "start"}))
+# Of a program that ends so soon only the end is told.
+_UNTOLD_SECONDS = 0.002
 
 
 class Stream:
@@ -86,6 +53,8 @@ class Process:
         self._decoder = Decoder()
         self.streams = (Stream("stdout", spare.readers[0]), Stream("stderr", spare.readers[1]))
         self.pid: int | None = None
+        # Whether its start is to be told: before its first output, or when it has run for a moment.
+        self.is_told_of = False
         self.end: dict[str, Any] | None = None
         self.oom_kills = 0
         self.supervised = True
@@ -96,7 +65,7 @@ class Process:
         self._forgotten = False
         self._quiet: Timer | None = None
         self._limit: Timer | None = None
-        spare.launch(order)
+        _launch(spare, order)
         loop.watch(self._orders.fileno(), READ, self._hear_supervisor)
         self._timeout = loop.later(timeout_seconds, lambda: self.kill("timed_out")) if timeout_seconds else None
         self._watch_pipes()
@@ -181,6 +150,7 @@ class Process:
             return False
         if not self._discarding:
             stream.spool.append(data)
+            self.is_told_of = self.pid is not None
         return True
 
     def _after_read(self, more: bool) -> None:  # noqa: FBT001 - the answer of _read
@@ -207,6 +177,7 @@ class Process:
             header = frame[0]
             if header["type"] == "started":
                 self.pid = header["pid"]
+                self._loop.later(_UNTOLD_SECONDS, self._tell_start)
             elif header["type"] == "failed":
                 self._conclude({"kind": "start_failed", "error": header["error"], "detail": header["detail"]})
             elif header["type"] == "leader":
@@ -214,6 +185,11 @@ class Process:
             elif header["type"] == "swept":
                 self._after_sweep(clean=header["clean"])
         self._changed()
+
+    def _tell_start(self) -> None:
+        if not self.is_told_of:
+            self.is_told_of = True
+            self._changed()
 
     def _judge(self, status: int, *, by_kill: bool) -> None:
         self.oom_kills = linux.read_oom_kills() - self._oom_kills_before
@@ -282,3 +258,12 @@ class Process:
                 timer.cancel()
         self._watch_pipes()
         self._changed()
+
+
+def _launch(spare: Spare, order: dict[str, Any]) -> None:
+    """Give the leader its order, past the supervisor, which only has to know that it has begun."""
+    # First the supervisor: it makes the leader if there is none yet. If it cannot, nobody will read the order: then
+    # its end of the leader's socket closes, and it says what was in the way.
+    spare.orders.sendall(encode({"type": "start"}))
+    with spare.leader, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        spare.leader.sendall(encode(order | {"type": "start"}))

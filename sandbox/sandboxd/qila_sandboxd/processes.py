@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .environment import environment
 from .frames import MAXIMUM_PAYLOAD, Header
 from .linux import USERS
+from .nursery import Nursery
 from .paths import WORKSPACE
-from .process import Process, Spare
+from .process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,8 @@ class Processes:
         self._told_started: set[str] = set()
         self._told_ended: set[str] = set()
         self._connected = False
-        self._spare: Spare | None = None
-        self._refill()
+        self._nursery = Nursery()
+        self._nursery.order()
 
     def welcome(self) -> list[dict[str, Any]]:
         """Rows of the `welcome` frame."""
@@ -117,7 +118,8 @@ class Processes:
             more = False
             for name, process in self._known.items():
                 for stream in process.streams:
-                    if stream.spool.sent == stream.spool.end:
+                    is_told_of = process.is_told_of or process.end is not None
+                    if not is_told_of or stream.spool.sent == stream.spool.end:
                         continue
                     if not self._has_room():
                         return
@@ -142,24 +144,14 @@ class Processes:
             self._failed[name] = {"kind": "start_failed", "error": "EEXIST", "detail": "the id was used before"}
             return
         try:
-            spare = self._spare or Spare()
+            spare = self._nursery.take()
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "EIO")
             detail = "no new process: the sandbox is at its limit"
             self._failed[name] = {"kind": "start_failed", "error": code, "detail": detail}
             return
-        finally:
-            self._spare = None
         self._known[name] = Process(self._loop, spare, order, header["timeout_ms"] / 1000, self.pump)
-        self._loop.later(_SPARE_SECONDS, self._refill)
-
-    def _refill(self) -> None:
-        if self._spare is None:
-            try:
-                self._spare = Spare()
-            except OSError:
-                # At the limit of processes: the next start tries again, and says so if it still cannot.
-                return
+        self._loop.later(_SPARE_SECONDS, self._nursery.order)
 
     def _drop(self, name: str) -> None:
         process = self._known.pop(name)
@@ -171,7 +163,7 @@ class Processes:
 
     def _tell_started(self) -> None:
         for name, process in self._known.items():
-            if process.pid is not None and name not in self._told_started:
+            if process.is_told_of and process.end is None and name not in self._told_started:
                 self._told_started.add(name)
                 self._send({"type": "started", "process": name, "pid": process.pid}, b"")
 

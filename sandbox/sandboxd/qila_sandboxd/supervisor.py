@@ -8,6 +8,7 @@ It exits when no process of the lineage is left.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -17,7 +18,8 @@ import socket
 from typing import Any
 
 from . import linux
-from .frames import Channel
+from .environment import environment
+from .frames import Channel, encode
 from .sweep import sweep
 
 SWEEP_SECONDS = 10.0
@@ -52,6 +54,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         # At the limit of processes it fails, and is tried again when the order comes.
         self._prepare()
+        self._rehearse(awake)
         if self._orders.receive() is None or not self._launch():
             return
         for descriptor in (awake, self._orders.connection.fileno(), self._exec_errors):
@@ -87,6 +90,17 @@ class Supervisor:
         for descriptor in (*self._outputs, report):
             os.close(descriptor)
         return None
+
+    def _rehearse(self, awake: int) -> None:
+        """Wake up once as for the leader's end: what is touched here is copied now, and not when somebody waits."""
+        if self._leader:
+            os.kill(os.getpid(), signal.SIGCHLD)
+            self._poll.register(awake, select.POLLIN)
+            self._poll.poll()
+            os.read(awake, 4096)
+            # Its order may have come already, and its end: that is left for later.
+            os.waitid(os.P_PID, self._leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            encode(_leader_ended(0, by_kill=False))
 
     def _launch(self) -> bool:
         error = None if self._leader else self._prepare()
@@ -128,7 +142,7 @@ class Supervisor:
         if not self._leader_ended:
             self._leader_ended = True
             by_kill = self._sweeping and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-            self._orders.send({"type": "leader", "status": status, "by_kill": by_kill})
+            self._orders.send(_leader_ended(status, by_kill=by_kill))
 
     def _obey(self) -> None:
         frame = self._orders.receive()
@@ -146,6 +160,10 @@ def _note_signal(_number: int, _frame: object) -> None:
     """Only the wakeup descriptor matters."""
 
 
+def _leader_ended(status: int, *, by_kill: bool) -> dict[str, Any]:
+    return {"type": "leader", "status": status, "by_kill": by_kill}
+
+
 def _failure(error: OSError, detail: str) -> dict[str, Any]:
     return {"type": "failed", "error": errno.errorcode.get(error.errno or 0, "EIO"), "detail": detail}
 
@@ -161,6 +179,7 @@ def _lead(orders: Channel, outputs: tuple[int, int], errors: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(outputs[0], 1)
         os.dup2(outputs[1], 2)
+        _rehearse_order()
         frame = orders.receive()
         if frame is None:
             return
@@ -171,7 +190,7 @@ def _lead(orders: Channel, outputs: tuple[int, int], errors: int) -> None:
         detail = f"working directory {order['cwd']}"
         os.chdir(order["cwd"])
         detail = f"program {order['argv'][0]}"
-        os.execvpe(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - running programs is the purpose
+        _execute(order["argv"], order["env"])
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "EIO")
         os.write(errors, f"{name} {detail}: {error.strerror}".encode(errors="replace")[:_MAXIMUM_ERROR_BYTES])
@@ -179,3 +198,35 @@ def _lead(orders: Channel, outputs: tuple[int, int], errors: int) -> None:
         os.write(errors, f"EINVAL {detail}: {error}".encode(errors="replace")[:_MAXIMUM_ERROR_BYTES])
     finally:
         os._exit(127)
+
+
+def _rehearse_order() -> None:
+    """Take an order and fail to execute it, as a supervisor rehearses."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Channel(ours).send({"type": "start", "argv": ["."], "env": environment(linux.PROGRAM_USER, {"PATH": "/"})})
+        frame = Channel(theirs).receive()
+    assert frame is not None
+    # A directory cannot be executed.
+    with contextlib.suppress(PermissionError):
+        _execute(frame[0]["argv"], frame[0]["env"])
+
+
+def _execute(argv: list[str], env: dict[str, str]) -> None:
+    """Become `argv[0]`, looked for in PATH as a shell does; `os.execvpe` imports modules first.
+
+    Raises:
+        OSError: it is nowhere, or the first that was found cannot be executed.
+    """
+    if "/" in argv[0]:
+        os.execve(argv[0], argv, env)  # noqa: S606 - running programs is the purpose
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for directory in env.get("PATH", os.defpath).split(":"):
+        try:
+            os.execve(os.path.join(directory, argv[0]), argv, env)  # noqa: PTH118, S606 - as above
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if isinstance(failure, FileNotFoundError):
+                failure = error
+    raise failure

@@ -83,8 +83,8 @@ def upgrade(path: Path) -> None:
 
 def open_store(path: Path) -> SqlStore:
     """Opens the database that `upgrade` has made ready."""
-    # One connection: SQLite has one writer, and the calls here are short.
-    engine = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0)
+    # SQLite has one writer, and the calls here are short: one connection for those of every exec, one for all others.
+    engine = create_engine(f"sqlite:///{path}", pool_size=2, max_overflow=0)
     event.listen(engine, "connect", _set_pragmas)
     return SqlStore(engine)
 
@@ -105,6 +105,8 @@ class SqlStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Kept: to take it from the pool and give it back is a third of such a transaction.
+        self._pooled = engine.raw_connection()
 
     async def add_sandbox(self, record: SandboxRecord) -> None:
         await self._execute(insert(SANDBOXES).values(asdict(record)))
@@ -199,7 +201,8 @@ class SqlStore:
         return None if row is None else ExecRecord(**row)
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connections."""
+        self._pooled.close()
         self._engine.dispose()
 
     async def _run(self, work: Callable[[Connection], Result]) -> Result:
@@ -209,18 +212,15 @@ class SqlStore:
 
     async def _run_driver(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """One transaction of compiled statements, on the driver's own connection; whole when this returns."""
-        pooled = self._engine.raw_connection()
+        driver = self._pooled.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
         try:
-            driver = pooled.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
             # Commits, or rolls back if `work` raises.
             with driver:
                 return work(driver)
         except sqlite3.Error as error:
             # The store's errors are SQLAlchemy's, however a statement got to the database.
             raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
-        finally:
-            pooled.close()
 
     async def _execute(self, statement: Executable) -> None:
         def work(connection: Connection) -> None:

@@ -85,6 +85,20 @@ async def test_a_watcher_sees_start_output_and_end(subject: Table) -> None:
     assert subject.types() == ["start", "forget"]
 
 
+async def test_of_a_quiet_process_that_has_ended_the_end_alone_is_told(subject: Table) -> None:
+    subject.table.start("p", spec())
+    subject.table.ended("p", ended("exited", code=0))
+    (end,) = await events(subject, "p")
+    assert isinstance(end, ProcessEnd)
+
+
+async def test_output_comes_behind_a_start_that_was_never_told(subject: Table) -> None:
+    subject.table.start("p", spec())
+    subject.table.output("p", "stdout", 0, b"hello")
+    subject.table.ended("p", ended("exited", stdout=5, code=0))
+    assert [type(event) for event in await events(subject, "p")] == [Started, Chunk, ProcessEnd]
+
+
 async def test_variables_of_the_sandbox_give_way_to_the_clients(subject: Table) -> None:
     subject.table.start("p", dataclasses.replace(spec(), env={"GOMAXPROCS": "1"}))
     assert subject.sent[0]["env"] == {"GOMAXPROCS": "1", "OMP_NUM_THREADS": "2"}

@@ -1263,7 +1263,7 @@ class ProcessEvent(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___ProcessStarted:
-        """First event of every stream."""
+        """First event of a stream; left out where `ended` would follow at once."""
 
     @_builtins.property
     def output(self) -> Global___Output: ...
