@@ -92,3 +92,15 @@ def tried(mirror: Mirror) -> Mirror:
     assert any("/simple/honest/" in line for line in mirror.seen())
     mirror.begun = len(mirror.upstream.seen)
     return mirror
+
+
+def answered_in_time(box: Box, seconds: float) -> bool:
+    """Whether another sandbox gets an honest answer through the same doors."""
+    script = (
+        "import socket, sys\n"
+        "with socket.create_connection(('127.0.0.1', 7480), timeout=float(sys.argv[1])) as c:\n"
+        " c.sendall(b'GET /pypi/simple/honest/ HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
+        " try: print(c.recv(12).decode())\n"
+        " except TimeoutError: print('too late')"
+    )
+    return run_python(box, script, seconds) == ["HTTP/1.1 404"]

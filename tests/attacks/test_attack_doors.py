@@ -19,9 +19,9 @@ from services.executor.egress import policy
 from services.executor.egress.config import DoorsConfig
 from services.executor.egress.door_process import Doors, DoorsUnavailable
 
-from .boxes import Box, Boxes, Clone, Shipped, run_python
+from .boxes import Boxes, Clone, Shipped
 from .frame import Setting, Weakness, attack
-from .mirror import NAIVE, Mirror, get
+from .mirror import NAIVE, Mirror, answered_in_time, get
 from .oracles import HostServices
 from .stack import Stack, registries
 from .upstream import Upstream, wheel
@@ -109,18 +109,6 @@ def test_split_an_answer(setting: Setting, mirror: Mirror, upstream: Upstream) -
         upstream.redirects = {}
     heads = [answer.partition("\r\n\r\n")[0] for answer in evidence]
     return [head for head in heads if FORGED in head]
-
-
-def answered_in_time(box: Box, seconds: float) -> bool:
-    """Whether another sandbox gets an honest answer through the same doors."""
-    script = (
-        "import socket, sys\n"
-        "with socket.create_connection(('127.0.0.1', 7480), timeout=float(sys.argv[1])) as c:\n"
-        " c.sendall(b'GET /pypi/simple/honest/ HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
-        " try: print(c.recv(12).decode())\n"
-        " except TimeoutError: print('too late')"
-    )
-    return run_python(box, script, seconds) == ["HTTP/1.1 404"]
 
 
 # Opens connections and sends the beginning of a request on each, a byte more now and then.
