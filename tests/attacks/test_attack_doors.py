@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,11 +53,10 @@ def test_be_served_something_else_than_the_index_promises(
     honest = wheel("demo", {"demo.py": "honest"})
     tampered = honest.replace(b"honest", b"forged")
     upstream.publish("tampered", WHEEL, honest)
-    path = next(path for path, content in upstream.files.items() if content == honest)
-    upstream.files[path] = tampered
-    digest = path.removeprefix("/packages/").removesuffix(f"/{WHEEL}").replace("/", "")
-    asked = path if setting is Setting.WEAKENED else f"/pypi/files/{digest}/-{path}"
-    (answer,) = mirror.send(get(asked))
+    (page,) = mirror.send(get("/pypi/simple/tampered/", "Accept: application/vnd.pypi.simple.v1+json"))
+    (file,) = json.loads(page.partition("\r\n\r\n")[2])["files"]
+    upstream.files = {path: tampered if content == honest else content for path, content in upstream.files.items()}
+    (answer,) = mirror.send(get(urllib.parse.urlsplit(file["url"]).path))
     head, _, body = answer.partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 200"), "the registry has it"
     return ["whole"] if body.encode("latin-1") == tampered else []
