@@ -73,8 +73,8 @@ class FileCalls(Protocol):
 class Running(Protocol):
     """A program that runs."""
 
-    def stop(self) -> None:
-        """Ends it from outside, and waits until that is said to be done."""
+    def stop(self) -> str:
+        """Ends it from outside, and waits until that is said to be done; returns how it is said to have ended."""
 
 
 class Box(Protocol):
@@ -172,11 +172,11 @@ class _Exec:
     box: Shipped
     exec_id: str
 
-    def stop(self) -> None:
+    def stop(self) -> str:
         gateway, sandbox = self.box.stack.gateway, self.box.id
         gateway.CancelExec(pb.CancelExecRequest(sandbox_id=sandbox, exec_id=self.exec_id), timeout=60)
-        for _ in gateway.AttachExec(pb.AttachExecRequest(sandbox_id=sandbox, exec_id=self.exec_id), timeout=60):
-            continue
+        stream = gateway.AttachExec(pb.AttachExecRequest(sandbox_id=sandbox, exec_id=self.exec_id), timeout=60)
+        return collect(response.event for response in stream).kind
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,8 @@ class _Container(Sandbox):
         self._engine = engine
         host = shown["HostConfig"]
         for mount in host["Mounts"]:
+            # A volume of its own, whatever the shipped one is made of.
+            mount.pop("VolumeOptions", None)
             mount["Source"] = self.name if mount["Type"] == "volume" else str(self.directory)
         for name, value in rows.items():
             host[name] = value(host[name]) if callable(value) else value
@@ -313,13 +315,13 @@ class _Leader:
     name: str
     pid: int
 
-    def stop(self) -> None:
+    def stop(self) -> str:
         pid = host_pid(self.clone.container, self.pid)
         if not self.clone.weakness.naive_kill:
             self.clone.sandboxd.send({"type": "cancel", "process": self.name})
         elif pid is not None:
             os.kill(pid, signal.SIGKILL)
-        self.clone.sandboxd.wait("ended", process=self.name)
+        return str(self.clone.sandboxd.wait("ended", process=self.name)[0]["end"]["kind"])
 
 
 def engine() -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .boxes import Box, Boxes, Clone, run_python
+from .boxes import Box, Boxes, Clone, run_python, unused_name
 from .frame import Setting, Weakness
 from .naive_proxy import NaiveProxy
 from .upstream import Upstream
@@ -37,8 +37,8 @@ def send(pieces):
                     if piece is not pieces[-1]:
                         break
     except OSError as error:
-        return f'{answer[:2000].decode("latin-1")} {error!r}'
-    return answer[:2000].decode('latin-1')
+        return f'{answer[:20000].decode("latin-1")} {error!r}'
+    return answer[:20000].decode('latin-1')
 with concurrent.futures.ThreadPoolExecutor(16) as threads:
     for answer in threads.map(send, json.loads(sys.argv[1])):
         print(json.dumps(answer))
@@ -88,7 +88,20 @@ def way(setting: Setting, boxes: Boxes, upstream: Upstream) -> Iterator[Mirror]:
 
 def tried(mirror: Mirror) -> Mirror:
     """The same, after an honest request has reached the registry."""
-    mirror.send(get("/pypi/simple/honest/"))
-    assert any("/simple/honest/" in line for line in mirror.seen())
+    name = unused_name()
+    mirror.send(get(f"/pypi/simple/{name}/"))
+    assert any(f"/simple/{name}/" in line for line in mirror.seen())
     mirror.begun = len(mirror.upstream.seen)
     return mirror
+
+
+def answered_in_time(box: Box, seconds: float) -> bool:
+    """Whether another sandbox gets an honest answer through the same doors."""
+    script = (
+        "import socket, sys\n"
+        "with socket.create_connection(('127.0.0.1', 7480), timeout=float(sys.argv[1])) as c:\n"
+        " c.sendall(b'GET /pypi/simple/honest/ HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')\n"
+        " try: print(c.recv(12).decode())\n"
+        " except TimeoutError: print('too late')"
+    )
+    return run_python(box, script, seconds) == ["HTTP/1.1 404"]

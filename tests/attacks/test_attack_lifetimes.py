@@ -120,14 +120,21 @@ def survivors(box: Box, marker: str) -> list[str]:
     return found
 
 
+def left(box: Box, marker: str, kind: str) -> list[str]:
+    """What has outlived the end of that kind. On a machine that is too busy for the sweep the container is killed."""
+    deadline = time.monotonic() + (30 if kind == "sandbox_lost" else 0)
+    while (found := survivors(box, marker)) and time.monotonic() < deadline:
+        continue
+    return found
+
+
 @pytest.mark.parametrize("way", WAYS)
 @attack(weakened=LEADER_ONLY, fresh=True)
 def test_outlive_a_cancel(box: Box, way: str) -> list[str]:
     marker = unused_name()
     running = box.start("python3", "-I", "-c", BEGIN + WAYS[way], marker)
     assert survivors(box, marker), "the attack has begun"
-    running.stop()
-    return survivors(box, marker)
+    return left(box, marker, running.stop())
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -135,8 +142,9 @@ def test_outlive_a_cancel(box: Box, way: str) -> list[str]:
 def test_outlive_a_timeout(box: Box, way: str) -> list[str]:
     marker = unused_name()
     outcome = box.run("python3", "-I", "-c", BEGIN + WAYS[way], marker, seconds=3)
-    assert (outcome.kind, b"ready" in outcome.out) == ("timed_out", True), outcome
-    return survivors(box, marker)
+    assert outcome.kind in {"timed_out", "sandbox_lost"}, outcome
+    assert b"ready" in outcome.out, "the attack has begun"
+    return left(box, marker, outcome.kind)
 
 
 CHILD_OF_THE_PAST = r"""
@@ -154,5 +162,4 @@ def test_outlive_an_exec_and_then_its_cancel(box: Box) -> list[str]:
     deadline = time.monotonic() + 30
     while len(survivors(box, marker)) != 1 and time.monotonic() < deadline:
         continue
-    running.stop()
-    return survivors(box, marker)
+    return left(box, marker, running.stop())
