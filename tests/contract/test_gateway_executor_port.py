@@ -14,7 +14,7 @@ from services.gateway.executor_client import ExecutorClient
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
 from services.gateway.ports import ExecutorPort
 from services.rpc.channel import build_channel
-from services.rpc.errors import ErrorCode, QilaError, resource_exhausted
+from services.rpc.errors import ErrorCode, QilaError, invalid_argument, resource_exhausted
 from services.rpc.server import ServerConfig, build_server
 
 
@@ -30,7 +30,11 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
 
         async def chunks() -> AsyncIterator[bytes]:
             async for request in requests:
+                if request.HasField("end"):
+                    return
                 yield request.chunk
+            # As the executor: a stream that broke off looks the same as one that stopped.
+            raise invalid_argument("INVALID_FIELD", "the stream broke off")
 
         return await self._fake.write_file(header, chunks())
 
