@@ -94,7 +94,7 @@ class Sandbox:
         listener.bind(str(self.directory / name))
         (self.directory / name).chmod(0o600)
         listener.listen(64)
-        listener.settimeout(20)
+        listener.settimeout(60)
         return listener
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Sandbox:
     def connect(self, stored: dict[str, dict[str, int]] | None = None) -> Header:
         """Take sandboxd's call; resume what `stored` says, or everything from its first byte."""
         connection, _ = self.listener.accept()
-        connection.settimeout(15)
+        connection.settimeout(60)
         self.channel = Channel(connection)
         self.kept.clear()
         welcome = self.receive()[0]
