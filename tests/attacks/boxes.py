@@ -228,6 +228,8 @@ class _Container(Sandbox):
             # A volume of its own, whatever the shipped one is made of.
             mount.pop("VolumeOptions", None)
             mount["Source"] = self.name if mount["Type"] == "volume" else str(self.directory)
+            # The volume of a sandbox is laid out already; this one takes over what the image has there.
+            mount.pop("VolumeOptions", None)
         for name, value in rows.items():
             host[name] = value(host[name]) if callable(value) else value
         # An engine refuses a name of its own where the network is the host's.

@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 ENVIRONMENTS = "/sandbox/.qila/env/python"
 GOOD_WHEEL = "qila_good-1.0-py3-none-any.whl"
 PROGRAM = b"import qila_good\nprint(qila_good.VALUE)\n"
-WITH_EVIL = b"import qila_good\nimport qila_evil\nprint(qila_good.VALUE)\n"
 
 # A build backend that makes an honest wheel, after it has started something that shall outlive it.
 BACKEND = r"""
@@ -35,7 +34,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
             stay_behind()
         os._exit(0)
     os.wait()
-    name = 'qila_evil-1.0-py3-none-any.whl'
+    name = f'{NAME}-1.0-py3-none-any.whl'
     pathlib.Path(wheel_directory, name).write_bytes(base64.b64decode(WHEEL))
     return name
 """
@@ -64,9 +63,9 @@ def stay_behind():
 """
 
 
-def evil(payload: str) -> bytes:
-    packed = base64.b64encode(wheel("qila_evil", {"qila_evil/__init__.py": ""})).decode()
-    return sdist("qila_evil", f"WHEEL = {packed!r}\n{BACKEND}{payload}")
+def evil(name: str, payload: str) -> bytes:
+    packed = base64.b64encode(wheel(name, {f"{name}/__init__.py": ""})).decode()
+    return sdist(name, f"WHEEL = {packed!r}\nNAME = {name!r}\n{BACKEND}{payload}")
 
 
 def good() -> bytes:
@@ -84,11 +83,13 @@ def sandbox(boxes: Boxes, upstream: Upstream) -> Iterator[Shipped]:
 
 
 def install_evil(sandbox: Shipped, upstream: Upstream, payload: str) -> Outcome:
-    upstream.publish("qila-evil", "qila_evil-1.0.tar.gz", evil(payload))
-    sandbox.files.write("requirements.txt", b"qila-good\nqila-evil\n")
-    sandbox.files.write("main.py", WITH_EVIL)
+    # Of its own each time: the mirror keeps what it has fetched.
+    name = unused_name().replace("-", "_")
+    upstream.publish(name.replace("_", "-"), f"{name}-1.0.tar.gz", evil(name, payload))
+    sandbox.files.write("requirements.txt", f"qila-good\n{name}\n".encode())
+    sandbox.files.write("main.py", f"import {name}\n".encode() + PROGRAM)
     outcome = sandbox.exec_program("main.py")
-    assert any("qila_evil-1.0.tar.gz" in line for line in upstream.seen), "the build script has been fetched"
+    assert any(f"{name}-1.0.tar.gz" in line for line in upstream.seen), "the build script has been fetched"
     return outcome
 
 
@@ -97,7 +98,7 @@ def install_carelessly(clone: Clone, payload: str) -> None:
     links = clone.workspace / "links"
     links.mkdir()
     (links / GOOD_WHEEL).write_bytes(good())
-    (links / "qila_evil-1.0.tar.gz").write_bytes(evil(payload))
+    (links / "qila_evil-1.0.tar.gz").write_bytes(evil("qila_evil", payload))
     target = f"{ENVIRONMENTS}/careless"
     command = ("uv", "pip", "install", "--no-index", "--find-links", "/sandbox/links", "--python", "/usr/bin/python3")
     done = clone.run(*command, "--target", f"{target}/lib", "qila-good", "qila-evil", user="install")

@@ -9,8 +9,6 @@ from .frame import ROOT, attack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
-PROFILE = "the seccomp profile"
-
 # Prints the name of a call that the kernel carried out, or began to: these errors say that it never looked.
 CALL = r"""
 import ctypes, errno, os, sys
@@ -64,28 +62,15 @@ CALLS = {
 }
 
 
-UNTIL_THE_PROFILE = ("io_uring_setup", "io_uring_register", "io_uring_enter")
-
-
-def call(box: Box, name: str) -> list[str]:
+@pytest.mark.parametrize("name", CALLS)
+@attack(weakened=ROOT)
+def test_call_the_kernel(box: Box, name: str) -> list[str]:
     number, *arguments = CALLS[name]
     outcome = box.run("python3", "-I", "-c", CALL, name, str(number), *map(str, arguments))
     assert (outcome.kind, outcome.code) == ("exited", 0), outcome
     if not box.is_shipped and outcome.err:
         pytest.skip(outcome.err.decode())
     return outcome.lines
-
-
-@pytest.mark.parametrize("name", sorted(CALLS.keys() - set(UNTIL_THE_PROFILE)))
-@attack(weakened=ROOT)
-def test_call_the_kernel(box: Box, name: str) -> list[str]:
-    return call(box, name)
-
-
-@pytest.mark.parametrize("name", UNTIL_THE_PROFILE)
-@attack(weakened=ROOT, until=PROFILE)
-def test_call_the_kernel_by(box: Box, name: str) -> list[str]:
-    return call(box, name)
 
 
 SOCKET = r"""
@@ -101,24 +86,14 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socke
 """
 
 
-def open_socket(box: Box, family: str) -> list[str]:
+@pytest.mark.parametrize("family", ["AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH", "AF_CAN", "AF_TIPC"])
+@attack(weakened=ROOT)
+def test_open_a_socket_of_another_family(box: Box, family: str) -> list[str]:
     outcome = box.run("python3", "-I", "-c", SOCKET, family)
     assert (outcome.kind, outcome.code) == ("exited", 0), outcome
     if not box.is_shipped and not outcome.out:
         pytest.skip(f"the kernel has no {family}")
     return outcome.lines
-
-
-@pytest.mark.parametrize("family", ["AF_PACKET", "AF_ALG", "AF_BLUETOOTH", "AF_CAN", "AF_TIPC"])
-@attack(weakened=ROOT)
-def test_open_a_socket_of_another_family(box: Box, family: str) -> list[str]:
-    return open_socket(box, family)
-
-
-@pytest.mark.parametrize("family", ["AF_VSOCK"])
-@attack(weakened=ROOT, until=PROFILE)
-def test_open_a_socket_of_the_family(box: Box, family: str) -> list[str]:
-    return open_socket(box, family)
 
 
 # Asks for a new interface of kind `dummy`: RTM_NEWLINK with IFLA_LINKINFO.

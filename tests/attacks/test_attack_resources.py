@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -103,8 +104,12 @@ print(written >> 20)
 """
 
 
-@pytest.mark.parametrize(("place", "limit"), [("/tmp", 256), ("/dev/shm", 64)])
-@attack(weakened=Weakness(name="large file systems in memory", rows={"Tmpfs": {"/tmp": "size=1g"}, "ShmSize": 1 << 30}))
+@pytest.mark.parametrize(("place", "limit"), [("/tmp", 256), ("/dev/shm", 256)])
+@attack(
+    weakened=Weakness(
+        name="large file systems in memory", rows={"Tmpfs": {"/tmp": "size=1g", "/dev/shm": "size=1g,mode=1777"}}
+    )
+)
 def test_flood_a_file_system_in_memory_with_bytes(box: Box, place: str, limit: int) -> list[int]:
     (written,) = map(int, run_python(box, FLOOD_BYTES, f"{place}/flood", limit + 50))
     assert written >= limit // 2, "the flood has come"
@@ -134,22 +139,34 @@ def test_flood_tmp_with_files(box: Box) -> list[int]:
     return [made] if made > 65_536 else []
 
 
-ALLOCATE = r"""
-import os, sys
-path, gibibytes = '/sandbox/flood', int(sys.argv[1])
-with open(path, 'wb') as file:
-    try:
-        os.posix_fallocate(file.fileno(), 0, gibibytes << 30)
-        print(gibibytes)
-    except OSError as error:
-        print(error, file=sys.stderr)
-os.unlink(path)
-"""
+WORKSPACE_MEBIBYTES = 64
+# One for each 16 KiB.
+WORKSPACE_INODES = 4096
 
 
-@attack(weakened=Weakness(name="a plain volume"), until="the quota of the workspace")
-def test_take_more_disk_than_the_workspace_has(box: Box) -> list[str]:
-    return run_python(box, ALLOCATE, 11)
+@pytest.fixture
+def small(setting: Setting, boxes: Boxes, stack: Stack) -> Iterator[Box]:
+    """A sandbox with a small workspace, or one whose workspace nothing bounds."""
+    if setting is Setting.WEAKENED:
+        yield boxes.clone(Weakness(name="a plain volume"))
+        return
+    shipped = Shipped(stack, disk_bytes=WORKSPACE_MEBIBYTES * MEBIBYTE)
+    yield shipped
+    shipped.close()
+
+
+@attack(weakened="a plain volume")
+def test_take_more_disk_than_the_workspace_has(setting: Setting, small: Box) -> list[int]:
+    (written,) = map(int, run_python(small, FLOOD_BYTES, "/sandbox/flood", WORKSPACE_MEBIBYTES + 10))
+    assert written >= WORKSPACE_MEBIBYTES // 2, "the flood has come"
+    return [written] if written > WORKSPACE_MEBIBYTES else []
+
+
+@attack(weakened="a plain volume")
+def test_take_more_files_than_the_workspace_has(setting: Setting, small: Box) -> list[int]:
+    (made,) = map(int, run_python(small, FLOOD_INODES, "/sandbox/flood", WORKSPACE_INODES + 100))
+    assert made >= WORKSPACE_INODES // 2, "the flood has come"
+    return [made] if made > WORKSPACE_INODES else []
 
 
 def peak(pid: int) -> int:
