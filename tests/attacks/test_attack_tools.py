@@ -191,7 +191,7 @@ def test_the_doors_serve_others_under(boxes: Boxes, stack: Stack, upstream: Upst
         made.close()
 
 
-@attack(weakened=Weakness(name="a plain volume, again"), until="the quota of the workspace")
+@attack(weakened=Weakness(name="a plain volume, again"))
 def test_flood_the_workspace_with_files(box: Box) -> list[int]:
     (made,) = map(int, run_python(box, FLOOD_INODES, "/sandbox/flood", 700_000, seconds=400))
     assert made > 100_000, "the flood has come"
