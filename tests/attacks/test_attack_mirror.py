@@ -1,12 +1,8 @@
-"""Making the mirror ask for something else, elsewhere, or in another way; the registry is the test's own and counts."""
+"""Making the mirror ask for something else, elsewhere, or in another way, through the whole installation."""
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from .frame import Setting, attack
 from .mirror import NAIVE, Mirror, get
@@ -15,18 +11,6 @@ from .oracles import HostServices
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 PAGE = "/pypi/simple/demo/"
-WRITING = (
-    "POST", "PUT", "DELETE", "PATCH", "MKCOL", "PURGE", "LINK", "UNLINK", "PROPFIND", "MOVE", "TRACE", "OPTIONS",
-    "get", "GETS", "POST\tx", "REPORT",
-)  # fmt: skip
-PUBLISHING = (PAGE, "/pypi/legacy/", "/pypi/", "/-/user/org.couchdb.user:me", "/npm/demo", "/npm/-/npm/v1/tokens", "*")
-
-
-@attack(weakened=NAIVE)
-def test_publish_or_log_in(setting: Setting, mirror: Mirror) -> list[str]:
-    body = ("Content-Length: 4", "Authorization: Basic YTpi")
-    mirror.send(*(get(p, *body, method=m) + "evil" for m, p in itertools.product(WRITING, PUBLISHING)))
-    return mirror.strange()
 
 
 @attack(weakened=NAIVE)
@@ -98,36 +82,6 @@ def test_ask_for_a_path_that_the_door_does_not_have(setting: Setting, mirror: Mi
     return mirror.strange()
 
 
-parts = st.one_of(
-    st.sampled_from(
-        ["pypi", "simple", "demo", "files", "packages", "..", ".", "", "-", "%2e%2e", "%2f", "?q", "#", "@", ":80"]
-    ),
-    st.sampled_from(["00", "0" * 60, "0" * 64, "a.whl", "http:", "npm", "go", "maven", "sumdb"]),
-    st.text(st.characters(min_codepoint=1, max_codepoint=255, exclude_characters=" \r\n"), max_size=12),
-)
-paths = st.builds(
-    lambda head, rest: "/" + "/".join([*head, *rest]), st.sampled_from([["pypi", "simple"], ["pypi", "files"], []]),
-    st.lists(parts, max_size=6),
-)  # fmt: skip
-
-
-@attack(weakened=NAIVE)
-def test_find_a_path_that_is_accepted_and_in_no_exact_set(setting: Setting, mirror: Mirror) -> list[str]:
-    @settings(
-        max_examples=4, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
-    @given(st.lists(paths, min_size=60, max_size=60))
-    def law(tried: list[str]) -> None:
-        mirror.send(*(get(path) for path in tried))
-        assert not mirror.strange()
-
-    try:
-        law()
-    except AssertionError:
-        return mirror.strange()
-    return []
-
-
 INNER = get("/pypi/simple/smuggled/")
 
 
@@ -166,16 +120,3 @@ SMUGGLING = (
 def test_smuggle_a_request_in_another(setting: Setting, mirror: Mirror) -> list[str]:
     mirror.send(*SMUGGLING)
     return [line for line in mirror.seen() if "smuggled" in line]
-
-
-AFTER = get("/pypi/simple/after-a-refusal/")
-REFUSED = (
-    get(PAGE, method="PUT"), get("/nowhere"), get(PAGE, "Content-Length: 1") + "x", "nonsense\r\n\r\n", get(f"http://x{PAGE}"),
-)  # fmt: skip
-
-
-@attack(weakened=NAIVE)
-def test_go_on_after_a_refusal(setting: Setting, mirror: Mirror) -> list[str]:
-    kept = [request.replace("Connection: close\r\n", "") for request in REFUSED]
-    mirror.send(*(request + AFTER for request in kept), *([request, AFTER] for request in kept))
-    return [line for line in mirror.seen() if "after-a-refusal" in line]
