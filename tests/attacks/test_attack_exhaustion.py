@@ -134,9 +134,7 @@ def test_hold_every_request_that_may_be_under_way(site: Site, setting: Setting) 
     front = site.front(setting, POOL, networked=True)
     held = {f"/maven2/org/held/{number}/maven-metadata.xml": Reply(body=b"x", held=True) for number in range(1000)}
     front.registry.pages |= held
-    with flood(
-        front, 1000, MIRROR, b"GET /maven/org/held/NUMBER/maven-metadata.xml HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    ):
+    with flood(front, MIRROR, b"GET /maven/org/held/NUMBER/maven-metadata.xml HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
         assert eventually(lambda: len(front.registry.seen) > 5), "there are requests under way"
         return unserved(site, front)
 
