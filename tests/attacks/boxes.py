@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
 import docker
-import grpc
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 
+from .file_calls import FileCalls, GatewayFiles, HostFiles
 from .frame import Weakness
 from .stack import Stack
 
@@ -32,7 +31,6 @@ else:
 PYTHON: Final = ("python3", "-I", "-c")
 _NUMBERS: Final = itertools.count(1)
 _QUIET_SECONDS: Final = 100
-_READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +46,6 @@ class Outcome:
     def lines(self) -> list[str]:
         """What it printed."""
         return self.out.decode(errors="replace").splitlines()
-
-
-class Refused(Exception):
-    """A file call that was refused, or failed."""
-
-
-class FileCalls(Protocol):
-    """The file calls that somebody outside makes on a workspace. Each may raise Refused."""
-
-    def read(self, path: str) -> bytes:
-        """A file's bytes."""
-
-    def write(self, path: str, data: bytes) -> None:
-        """Writes a file."""
-
-    def list(self, path: str) -> list[str]:
-        """Names in a directory."""
-
-    def remove(self, path: str) -> None:
-        """Removes a file or a tree."""
 
 
 class Running(Protocol):
@@ -109,7 +87,7 @@ class Shipped:
     def __init__(self, stack: Stack, **limits: int) -> None:
         self.stack = stack
         self.id = stack.create(**limits)
-        self.files: FileCalls = _GatewayFiles(stack, self.id)
+        self.files: FileCalls = GatewayFiles(stack, self.id)
 
     @property
     def container(self) -> str:
@@ -179,44 +157,6 @@ class _Exec:
         return collect(response.event for response in stream).kind
 
 
-@dataclass(frozen=True)
-class _GatewayFiles:
-    stack: Stack
-    sandbox: str
-
-    def read(self, path: str) -> bytes:
-        request = pb.ReadFileRequest(sandbox_id=self.sandbox, path=path)
-        with _refusals():
-            return b"".join(response.chunk for response in self.stack.gateway.ReadFile(request, timeout=20))
-
-    def write(self, path: str, data: bytes) -> None:
-        header = pb.WriteFileHeader(sandbox_id=self.sandbox, path=path)
-        parts = [
-            pb.WriteFileRequest(header=header),
-            pb.WriteFileRequest(chunk=data),
-            pb.WriteFileRequest(end=pb.WriteFileEnd()),
-        ]
-        with _refusals():
-            self.stack.gateway.WriteFile(iter(parts), timeout=20)
-
-    def list(self, path: str) -> list[str]:
-        with _refusals():
-            request = pb.ListFilesRequest(sandbox_id=self.sandbox, path=path)
-            return [file.name for file in self.stack.gateway.ListFiles(request, timeout=20).files]
-
-    def remove(self, path: str) -> None:
-        with _refusals():
-            self.stack.gateway.RemoveFile(pb.RemoveFileRequest(sandbox_id=self.sandbox, path=path), timeout=20)
-
-
-class _refusals:  # noqa: N801 - reads as the context that it is
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, grpc.RpcError | OSError):
-            raise Refused(str(error)) from error
-
-
 class _Container(Sandbox):
     """The harness's sandbox, but made of what the engine says of another."""
 
@@ -260,7 +200,7 @@ class Clone:
         self.weakness = weakness
         self._engine = engine()
         self.sandboxd = _Container(self._engine, self._engine.inspect_container(shipped.container), weakness.rows)
-        self.files: FileCalls = _HostFiles(self)
+        self.files: FileCalls = HostFiles(lambda: self.workspace, weakness.naive_files)
 
     @property
     def container(self) -> str:
@@ -362,40 +302,6 @@ def host_pid(container: str, pid: int) -> int | None:
         if status.partition("NSpid:")[2].split("\n")[0].split()[-1] == str(pid):
             return candidate
     return None
-
-
-@dataclass(frozen=True)
-class _HostFiles:
-    """File calls as a careless executor would make them: the host's root looks first, then works on the volume."""
-
-    clone: Clone
-
-    def _path(self, path: str) -> Path:
-        workspace = self.clone.workspace
-        full = workspace / path
-        if not self.clone.weakness.naive_files and not full.resolve().is_relative_to(workspace.resolve()):
-            raise Refused("outside of the workspace")
-        return full
-
-    def read(self, path: str) -> bytes:
-        with _refusals(), self._path(path).open("rb", buffering=0) as file:
-            return file.read(_READ_BYTES)
-
-    def write(self, path: str, data: bytes) -> None:
-        with _refusals():
-            self._path(path).write_bytes(data)
-
-    def list(self, path: str) -> list[str]:
-        with _refusals():
-            return [entry.name for entry in self._path(path).iterdir()]
-
-    def remove(self, path: str) -> None:
-        with _refusals():
-            full = self._path(path)
-            if full.is_dir():
-                shutil.rmtree(f"{full}/.", ignore_errors=True)
-            else:
-                full.unlink()
 
 
 class Boxes:

@@ -14,7 +14,8 @@ import pytest
 
 from qila.executor.v1 import executor_pb2 as executor
 
-from .boxes import Box, Clone, Refused, Shipped, host_directory, in_time, run_python, unused_name
+from .boxes import Box, Clone, Shipped, host_directory, in_time, run_python, unused_name
+from .file_calls import Refused
 from .frame import Weakness, attack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]

@@ -14,7 +14,8 @@ import pytest
 
 from qila.gateway.v1 import gateway_pb2 as pb
 
-from .boxes import Box, Boxes, Refused, Shipped, host_pids, run_python
+from .boxes import Box, Boxes, Shipped, host_pids, run_python
+from .file_calls import Refused
 from .frame import Setting, Weakness, attack, row
 from .stack import Stack
 
