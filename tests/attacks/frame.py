@@ -77,18 +77,21 @@ HOST_NETWORK: Final = Weakness(name="NetworkMode=host", rows={"NetworkMode": "ho
 NO_SECCOMP: Final = Weakness(name="no seccomp", rows={"SecurityOpt": ["no-new-privileges", "seccomp=unconfined"]})
 
 
-def attack(*, weakened: Weakness | str, fresh: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def attack(
+    *, weakened: Weakness | str, fresh: bool | Setting = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes an attack of a function that returns what its oracle saw.
 
     One with an argument `box` gets a sandbox of the running executor, and a container with the weakness; one with an
     argument `setting` weakens what it attacks by itself, and says how in `weakened`. `fresh` boxes are for this attack
-    alone.
+    alone; with a setting, only the box of that one is.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         name = "box" if "box" in inspect.signature(function).parameters else "setting"
         label = weakened if isinstance(weakened, str) else weakened.name
-        values = ((None, fresh), (weakened, fresh)) if name == "box" else (Setting.SHIPPED, Setting.WEAKENED)
+        alone = [fresh in (True, setting) for setting in Setting]
+        values = tuple(zip((None, weakened), alone, strict=True)) if name == "box" else tuple(Setting)
         parameters = [
             pytest.param(values[0], id="shipped"),
             pytest.param(values[1], id=f"weakened: {label}"),
