@@ -58,7 +58,8 @@ def test_be_served_something_else_than_the_index_promises(
     upstream.files = {path: tampered if content == honest else content for path, content in upstream.files.items()}
     (answer,) = mirror.send(get(urllib.parse.urlsplit(file["url"]).path))
     head, _, body = answer.partition("\r\n\r\n")
-    assert head.startswith("HTTP/1.1 200"), "the registry has it"
+    # A small one is whole, and judged, before anything of it goes out; a large one is cut before its end.
+    assert head.startswith(("HTTP/1.1 200", "HTTP/1.1 502")), "the registry has it"
     return ["whole"] if body.encode("latin-1") == tampered else []
 
 

@@ -102,6 +102,8 @@ for path in pathlib.Path('/proc').glob('[0-9]*/environ'):
         continue
 for where, text in texts.items():
     for line in text.splitlines():
+        if line == 'SSL_CERT_FILE=/run/qila/trust/ca.pem':
+            continue  # the sandbox's own, given on purpose
         if line.startswith(('QILA_', 'DOCKER_', 'SSL_CERT', 'GRPC_')) or 'TOKEN' in line.upper():
             print(where, line.partition('=')[0])
 """
