@@ -299,11 +299,24 @@ class DoorBox:
         self.sandboxd.send({"type": "cancel", "process": name})
         self.sandboxd.wait("ended", process=name)
 
-    def send(self, cases: Iterable[bytes | Sequence[bytes]], *, port: int = MIRROR, seconds: float = 1.5,
-             user: str = "program") -> list[bytes]:  # fmt: skip  # as it reads best
-        """What is answered to each case: bytes, or parts of which each waits for an answer to the one before it."""
+    def send(
+        self,
+        cases: Iterable[bytes | Sequence[bytes]],
+        *,
+        port: int | Sequence[int] = MIRROR,
+        seconds: float = 1.5,
+        user: str = "program",
+    ) -> list[bytes]:
+        """What is answered to each case, all at once: bytes, or parts, each sent on an answer to the one before it.
+
+        `port` is that of every case, or of each.
+        """
         listed = [[case] if isinstance(case, bytes) else case for case in cases]
-        told = [[port, [base64.b64encode(part).decode() for part in parts], seconds] for parts in listed]
+        ports = [port] * len(listed) if isinstance(port, int) else port
+        told = [
+            [port, [base64.b64encode(part).decode() for part in parts], seconds]
+            for port, parts in zip(ports, listed, strict=True)
+        ]
         return [base64.b64decode(line) for line in self.run(_SEND, json.dumps(told), user=user)]
 
     def close(self) -> None:

@@ -47,6 +47,16 @@ PIECES: Final = {
     "maven": ["/org/demo/demo/1.0/", "demo-1.0", ".jar", ".pom", ".sha1", "/maven-metadata.xml",
               "/org", "-SNAPSHOT", ".asc"],
 }  # fmt: skip  # a row for each door
+# Paths that there are; of npm's files those too that its page names with evil intent.
+WHOLE: Final = {
+    "pypi": ["/simple/demo/", f"/files/{DIGEST}/-/{STORED}", f"/files/{DIGEST}/{DIGEST}/{STORED}.metadata"],
+    "npm": ["/demo", "/@scope/demo", "/demo/1.0.0", "/demo/-/demo-1.0.0.tgz", "/demo/-/../evil.tgz",
+             "/-/package/demo/dist-tags"],
+    "go": ["/example.org/m/@v/list", "/example.org/m/@v/v1.0.0.zip",
+             "/sumdb/sumdb.example.org/lookup/example.org/m@v1.0.0"],
+    "maven": ["/org/demo/demo/1.0/demo-1.0.jar", "/org/demo/demo/maven-metadata.xml",
+             "/org/demo/demo/1.0/demo-1.0.pom.sha1"],
+}  # fmt: skip  # a row for each door
 TRICKS: Final = [
     "..", ".", "/", "//", "\\", "%2e", "%2E%2e", "%2f", "%5c", "%00", "\x00", "%", "%25", "%252e", "%0d%0a", "\r\n",
     "\n", " ", "\t",
@@ -59,7 +69,8 @@ LINKS: Final = [
     "https://evil.example/demo/-/demo-1.0.0.tgz", "https://registry.example.org/demo/-/demo-1.0.0.tgz",
     "https://registry.example.org@evil.example/demo/-/demo-1.0.0.tgz", "//evil.example/demo/-/demo-1.0.0.tgz",
     "https://registry.example.org.evil.example/demo/-/demo-1.0.0.tgz", f"https://files.example.org/{STORED}",
-    "https://registry.example.org/demo/-/../../evil.tgz", f"https://files.example.org/../{STORED}",
+    "https://registry.example.org/demo/-/../../evil.tgz",
+             "https://registry.example.org/demo/-/%2e%2e/evil.tgz", f"https://files.example.org/../{STORED}",
     f"https://evil.example/{STORED}",
     f"https://files.example.org@evil.example/{STORED}", "https://registry.example.org/demo/-/%2e%2e%2fevil.tgz",
     f"http://files.example.org/{STORED}", "https://registry.example.org:8443/demo/-/demo-1.0.0.tgz",
@@ -149,14 +160,25 @@ def split(url: str) -> SplitResult:
         return SplitResult("", "", url, "", "")
 
 
+def bend(path: str, place: int, trick: str) -> str:
+    """A path of the door's with one part replaced, or with something before one."""
+    parts = path.split("/")
+    at = 1 + place // 2 % (len(parts) - 1)
+    parts[at] = trick if place % 2 else trick + parts[at]
+    return "/".join(parts)
+
+
 def counterexample(branch: Branch) -> list[str]:
     """The smallest question that breaks the law, if there is one; and there were questions that were accepted."""
     pieces = PIECES[branch.ecosystem.prefix]
     found: list[list[str]] = []
-    paths = st.lists(st.sampled_from([*pieces * 4, *TRICKS]) | st.text(max_size=3), min_size=1, max_size=7).map("".join)
+    whole = st.builds(bend, st.sampled_from(WHOLE[branch.ecosystem.prefix]), st.integers(0, 9), st.sampled_from(TRICKS))
+    paths = whole | st.lists(st.sampled_from([*pieces * 4, *TRICKS]) | st.text(max_size=3), min_size=1, max_size=7).map(
+        "".join
+    )
 
     @settings(
-        max_examples=250,
+        max_examples=400,
         deadline=None,
         database=None,
         derandomize=True,
