@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import ssl
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.figures import Figure, compare
+from bench.figures import Figure, compare, figure, milliseconds
 from bench.stack import Stack
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.executor.egress.registries import load_registries
@@ -38,26 +37,34 @@ assert size == SIZE, size
 
 
 def warm_install(stack: Stack) -> Figure:
-    """numpy and pandas in a fresh sandbox, from the mirror's cache; against pip on this machine, from its own cache."""
+    """numpy and pandas in a fresh sandbox, from the mirror's cache; against pip on this machine, from its own cache.
 
-    def ours() -> None:
-        with fresh_sandbox(stack) as sandbox_id:
-            stack.put(sandbox_id, "requirements.txt", "".join(f"{name}\n" for name in PACKAGES).encode())
-            stack.put(sandbox_id, "main.py", b"")
-            request = pb.ExecRequest(sandbox_id=sandbox_id, program=pb.Program(file="main.py"))
-            if not stack.exec(request)[1]:
-                raise SystemExit("nothing was installed")
-
-    def baseline() -> None:
-        target = tempfile.mkdtemp(prefix="qila-bench-")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target]
-        try:
-            subprocess.run([*pip, *PACKAGES], check=True, timeout=300)
-        finally:
-            shutil.rmtree(target)
-
+    Ours is a whole exec: plan, install, lock, and the run of a program that does nothing.
+    """
+    install_here()
+    install_there(stack)
+    rows = [(install_there(stack), install_here()) for _ in range(INSTALL_RUNS)]
     name = "numpy and pandas into a fresh sandbox, mirror warm"
-    return compare(name, ours, baseline, "`pip install --target` here, cache warm", INSTALL_RUNS)
+    label = "`pip install --target` here, cache warm"
+    return figure(name, [row[0] for row in rows], [row[1] for row in rows], label)
+
+
+def install_there(stack: Stack) -> float:
+    with fresh_sandbox(stack) as sandbox_id:
+        stack.put(sandbox_id, "requirements.txt", "".join(f"{name}\n" for name in PACKAGES).encode())
+        stack.put(sandbox_id, "main.py", b"")
+        request = pb.ExecRequest(sandbox_id=sandbox_id, program=pb.Program(file="main.py"))
+        installed: list[bool] = []
+        elapsed = milliseconds(lambda: installed.append(stack.exec(request)[1]))
+    if installed != [True]:
+        raise SystemExit("nothing was installed")
+    return elapsed
+
+
+def install_here() -> float:
+    with tempfile.TemporaryDirectory(prefix="qila-bench-") as target:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target]
+        return milliseconds(lambda: subprocess.run([*pip, *PACKAGES], check=True, timeout=300))
 
 
 def warm_download(stack: Stack) -> Figure:
