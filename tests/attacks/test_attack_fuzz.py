@@ -172,7 +172,9 @@ def counterexample(branch: Branch) -> list[str]:
     """The smallest question that breaks the law, if there is one; and there were questions that were accepted."""
     pieces = PIECES[branch.ecosystem.prefix]
     found: list[list[str]] = []
-    whole = st.builds(bend, st.sampled_from(WHOLE[branch.ecosystem.prefix]), st.integers(0, 9), st.sampled_from(TRICKS))
+    whole = st.builds(
+        bend, st.sampled_from(WHOLE[branch.ecosystem.prefix]), st.integers(0, 19), st.sampled_from(TRICKS)
+    )
     paths = whole | st.lists(st.sampled_from([*pieces * 4, *TRICKS]) | st.text(max_size=3), min_size=1, max_size=7).map(
         "".join
     )
