@@ -6,8 +6,6 @@ The oracle is a sibling before the same doors: it must get what it asks for mean
 from __future__ import annotations
 
 import base64
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from .boxes import host_pids
 from .doors import CONNECT, HOST, MIRROR, NAIVE, DoorProcess, Front, Reply, Site
 from .frame import Setting, attack
 from .test_attack_connect import connect, hello
@@ -169,31 +166,3 @@ def test_send_headers_without_end(site: Site, setting: Setting) -> list[int]:
     kinds = ["X: y\\r\\n", "x"]
     taken = [int(front.box.run(ENDLESS, port, kind)[0]) for kind in kinds for port in (MIRROR, CONNECT)]
     return [size for size in taken if size >= 16 << 20]
-
-
-TOOLS = {
-    "slow heads": ("slowhttptest", "-H", "-c", "1000", "-r", "500", "-i", "2", "-l", "20", "-u"),
-    "slow reading": ("slowhttptest", "-X", "-c", "1000", "-r", "500", "-l", "20", "-w", "1", "-y", "2", "-u"),
-    "many requests": ("h2load", "--h1", "-n", "20000", "-c", "500"),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("tool", list(TOOLS))
-@attack(weakened=POOL)
-def test_flood_the_doors_with_a_public_tool(site: Site, setting: Setting, tool: str) -> list[bytes]:
-    if shutil.which(TOOLS[tool][0]) is None:
-        pytest.skip(f"{TOOLS[tool][0]} is not installed")
-    front = site.front(setting, POOL, networked=True)
-    front.registry.pages["/maven2/org/held/1/maven-metadata.xml"] = Reply(body=b"x", held=True)
-    # The host's tool, in the sandbox's own network.
-    inside = ("nsenter", "-t", str(min(host_pids(front.box.sandboxd.name))), "-n")
-    command = (*inside, *TOOLS[tool], f"http://127.0.0.1:{MIRROR}/maven/org/held/1/maven-metadata.xml")
-    before = sockets(front)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            assert eventually(lambda: len(sockets(front) - before) >= 126), "the tool has all connections"
-            return unserved(site, front)
-        finally:
-            front.registry.let_go.set()
-            process.kill()
