@@ -246,6 +246,7 @@ class Install:
             ecosystem=self._plan.ecosystem,
             toolchains=self._summary.toolchains,
             requirements=self._plan.requirements,
+            registry_urls=self._summary.registry_urls,
         )
         content = bytes(inventory)
         return await patiently(

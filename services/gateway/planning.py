@@ -75,7 +75,8 @@ class Planner:
             workspace_paths=[file.path for file in files],
             toolchains=survey.summary.toolchains,
             package_policy=survey.summary.package_policy,
-            previous_lock=await self._previous_lock(sandbox.sandbox_id),
+            previous_locks=await self._previous_locks(sandbox.sandbox_id),
+            registry_urls=survey.summary.registry_urls,
         )
         plan = await self._resolver.plan(header, self._contents(sandbox.sandbox_id, list(selected.paths)))
         plan.notices.extend(selected.notices)
@@ -106,10 +107,11 @@ class Planner:
                 if response.chunk:
                     yield response.chunk
 
-    async def _previous_lock(self, sandbox_id: str) -> bytes:
+    async def _previous_locks(self, sandbox_id: str) -> dict[str, bytes]:
+        """The newest native lock of each ecosystem."""
         environments = await self._store.present_environments(sandbox_id)
-        newest = environments[0].native_lock if environments else b""
-        return newest if len(newest) <= _MAX_PREVIOUS_LOCK_BYTES else b""
+        newest = {environment.ecosystem: environment.native_lock for environment in reversed(environments)}
+        return {name: lock for name, lock in newest.items() if lock and len(lock) <= _MAX_PREVIOUS_LOCK_BYTES}
 
 
 def without_staged(plan: resolver.Plan) -> resolver.Plan:

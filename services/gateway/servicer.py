@@ -175,6 +175,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             exec_id=record.exec_id,
         )
 
+    async def GetSbom(self, request: pb.GetSbomRequest, context: Any) -> AsyncIterator[pb.GetSbomResponse]:
+        raise NotImplementedError
+        yield
+
+    async def DiffLocks(self, request: pb.DiffLocksRequest, context: Any) -> pb.DiffLocksResponse:
+        raise NotImplementedError
+
     async def SetEgressPolicy(self, request: pb.SetEgressPolicyRequest, context: Any) -> pb.SetEgressPolicyResponse:
         await self._known(request.sandbox_id)
         in_force = await self._executor.set_egress_policy(request.sandbox_id, to_executor(request.policy))

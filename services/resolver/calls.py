@@ -13,12 +13,13 @@ from services.resolver.model import (
     InstallReport,
     Plan,
     RenderedLock,
+    RunReport,
     Selection,
     StepKind,
     Target,
     WorkspaceFile,
 )
-from services.resolver.plan import explain_install, plan, render_lock, verify_install
+from services.resolver.plan import explain_install, explain_run, plan, render_lock, verify_install
 from services.resolver.selection import select_files
 
 
@@ -57,11 +58,19 @@ class MakeLock:
     native_lock: bytes
     inventory: bytes
     toolchain: Mapping[str, str]
+    registry_urls: Mapping[str, str]
 
     def run(self) -> RenderedLock:
         """Answer in this process."""
         verify_install(self.ecosystem, self.native_lock, self.inventory, self.toolchain)
-        return render_lock(self.ecosystem, self.direct, self.native_lock, self.inventory, self.toolchain)
+        return render_lock(
+            self.ecosystem,
+            self.direct,
+            self.native_lock,
+            self.inventory,
+            self.toolchain,
+            registry_urls=self.registry_urls,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +88,19 @@ class ExplainInstall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainRun:
+    """Ask what the end of a failed program's stderr says about its imports."""
+
+    ecosystem: str
+    output: bytes
+    manifests: tuple[str, ...]
+
+    def run(self) -> RunReport:
+        """Answer in this process."""
+        return explain_run(self.ecosystem, self.output, self.manifests)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """Which kind of message a body holds; sent in front of it."""
 
@@ -86,10 +108,16 @@ class Envelope:
 
 
 CALLS: Mapping[str, Any] = MappingProxyType(
-    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall)}
+    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun)}
 )
 ANSWERS: Mapping[str, Any] = MappingProxyType(
-    {"SelectFiles": Selection, "MakePlan": Plan, "MakeLock": RenderedLock, "ExplainInstall": InstallReport}
+    {
+        "SelectFiles": Selection,
+        "MakePlan": Plan,
+        "MakeLock": RenderedLock,
+        "ExplainInstall": InstallReport,
+        "ExplainRun": RunReport,
+    }
 )
 ERRORS: Mapping[str, Any] = MappingProxyType(
     {

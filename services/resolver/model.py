@@ -13,6 +13,7 @@ from enum import StrEnum
 class Source(StrEnum):
     """Where the requirements of a plan come from."""
 
+    LOCK = "lock"
     MANIFEST = "manifest"
     DETECTED = "detected"
     NONE = "none"
@@ -23,6 +24,9 @@ class OriginKind(StrEnum):
 
     MANIFEST = "manifest"
     IMPORT = "import"
+    LOCK = "lock"
+    # Added to what the author wrote, because the exec asked for it.
+    ADDED = "added"
 
 
 class StepKind(StrEnum):
@@ -42,6 +46,15 @@ class NoticeKind(StrEnum):
     REMOVED_MODULE = "removed_module"
     MANIFEST_IGNORED = "manifest_ignored"
     DYNAMIC_DEPENDENCIES = "dynamic_dependencies"
+    LOCK_DRIFT = "lock_drift"
+    LOCK_NOT_HONOURED = "lock_not_honoured"
+    SETTING_IGNORED = "setting_ignored"
+    INSTALL_HINT = "install_hint"
+    UNUSED_REQUIREMENT = "unused_requirement"
+    NAME_CONFUSED = "name_confused"
+    NAME_GENERIC = "name_generic"
+    NAME_UNKNOWN = "name_unknown"
+    INSTALL_SCRIPTS_SKIPPED = "install_scripts_skipped"
 
 
 class ProblemKind(StrEnum):
@@ -82,12 +95,41 @@ class Selection:
 class Target:
     """What is to be run: a program file or, if that is empty, the workspace's own entry point.
 
-    `language` only breaks ties.
+    At most one of `program`, `module` (as in `python -m`) and `script` (as in `npm run`) is set. `command` replaces the
+    launch command that would be chosen, and nothing else. `language` only breaks ties.
     """
 
     program: str = ""
     args: tuple[str, ...] = ()
     language: str = ""
+    module: str = ""
+    script: str = ""
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lockfile:
+    """A lock from outside the workspace. Its kind shows in its name and, if that says nothing, in its bytes."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What an exec asks for beside its target.
+
+    `install_missing` adds what is imported and not declared, as far as it is known; `added` holds requirements that a
+    failed run showed to be missing. Without `detect`, nothing is installed that no manifest or lock names. `extras` and
+    `groups` are those of the manifest. Without `scripts`, no package's own code runs during an install.
+    """
+
+    install_missing: bool = False
+    detect: bool = True
+    added: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    scripts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,13 +137,18 @@ class Context:
     """What a plan depends on beside the workspace.
 
     `toolchain` maps a tool to its full version ("python": "3.13.5"); `previous_lock` is the native lock of the last
-    install, whose versions are preferred.
+    install of each ecosystem, whose versions are preferred. `given_lock` is the lock from which the sandbox was made:
+    it decides what is installed. `registry_urls` maps the address of a door inside the sandbox to the public
+    registry's that it stands for; both end in `/`.
     """
 
     toolchain: Mapping[str, str]
     platform: str = "linux/amd64"
     package_policy: str = ""
-    previous_lock: bytes | None = None
+    previous_locks: Mapping[str, bytes] = field(default_factory=dict)
+    given_lock: Lockfile | None = None
+    registry_urls: Mapping[str, str] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,12 +173,21 @@ class Requirement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportFinding:
-    """An import that is not installed; `suggestion` is the distribution that is known to provide it, or empty."""
+    """An import that nothing declared provides.
+
+    `suggestion` is the requirement that is known to provide it, or empty, and `package` its name as a lock spells it.
+    `manifest` is the file to which the text `declaration` is to be added; the file may not be there yet. `note` says
+    what was probably meant.
+    """
 
     module: str
     path: str
     line: int
     suggestion: str = ""
+    package: str = ""
+    manifest: str = ""
+    declaration: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +219,25 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """A link in the workspace that leads to a directory of the environment, for people and tools that look there."""
+
+    path: str
+    directory: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnmanagedInventory:
+    """How to list the packages in a place (an absolute path) where programs install by themselves.
+
+    `argv` prints an inventory as JSON.
+    """
+
+    path: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
     """How the program starts; `working_directory` is relative to the workspace, empty for its root."""
 
@@ -178,7 +253,8 @@ class Plan:
     Without anything to install, `fingerprint` and `environment` are empty and `steps` and `staged` hold nothing.
     `environment` is the absolute path in the sandbox of the generation that the steps fill; `native_lock` is the path
     of the ecosystem's own lock, relative to the stage directory, as it is after the last step. `inventory_argv` prints
-    the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it.
+    the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it. `caches`
+    are what the installer keeps for the next time, relative to the workspace.
     """
 
     ecosystem: str
@@ -197,6 +273,27 @@ class Plan:
     native_lock: str = ""
     inventory_argv: tuple[str, ...] = ()
     compile_argv: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    unmanaged: tuple[UnmanagedInventory, ...] = ()
+    caches: tuple[str, ...] = ()
+
+
+class InstallStage(StrEnum):
+    """What an installer is at."""
+
+    RESOLVING = "resolving"
+    DOWNLOADING = "downloading"
+    BUILDING = "building"
+    INSTALLING = "installing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageProgress:
+    """How far an installer is: packages done in this stage, and of how many; a `total` of 0 is not known yet."""
+
+    stage: InstallStage
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,16 +324,24 @@ class FailureReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstallFailure:
-    """Why an install failed, in the installer's own words (cut), and the packages that it names."""
+    """Why an install failed, in the installer's own words (cut), and the packages that it names.
+
+    `hints` are sentences that say what to do, as what an unknown name was probably meant to be.
+    """
 
     reason: FailureReason
     detail: str
     packages: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockedPackage:
-    """One installed package, as the normalised lock tells it."""
+    """One installed package, as the normalised lock tells it.
+
+    `locations` are the directories in which it lies, relative to the environment, where the ecosystem allows several
+    versions of one package; `required_by` holds purls.
+    """
 
     purl: str
     name: str
@@ -246,14 +351,16 @@ class LockedPackage:
     direct: bool
     license_text: str = ""
     required_by: tuple[str, ...] = ()
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedLock:
-    """The canonical bytes of qila.lock.json and the number of packages in it."""
+    """The canonical bytes of qila.lock.json, the number of packages, and the native lock for the world outside."""
 
     content: bytes
     package_count: int
+    native_lock: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,3 +369,55 @@ class InstallReport:
 
     packages: tuple[PackageEvent, ...]
     failure: InstallFailure | None = None
+    stages: tuple[StageProgress, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """What the output of a failed run tells about imports that were not there."""
+
+    missing: tuple[ImportFinding, ...]
+
+
+class SbomFormat(StrEnum):
+    """The published formats of an SBOM, as JSON."""
+
+    CYCLONEDX_1_6 = "cyclonedx_1_6"
+    SPDX_2_3 = "spdx_2_3"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SbomSubject:
+    """The exec whose SBOM is made: when it began, in seconds since 1970 UTC, and what it ran, for a person to read.
+
+    `unmanaged_known` is false where nobody looked what programs had installed by themselves.
+    """
+
+    sandbox_id: str
+    exec_id: str
+    time: int
+    program: str = ""
+    unmanaged_known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sbom:
+    """An SBOM's bytes: the same for the same subject and packages."""
+
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackageChange:
+    """One package that is not the same in two sets of locks; `before` is None if it was added, `after` if removed."""
+
+    before: LockedPackage | None
+    after: LockedPackage | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockDiff:
+    """What differs between two sets of locks, by purl."""
+
+    changes: tuple[PackageChange, ...]
+    unchanged_count: int = 0

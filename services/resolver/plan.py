@@ -6,16 +6,15 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from services.resolver.model import InstallReport, RenderedLock
+from services.resolver.lockfile import lock_to_json
+from services.resolver.model import InstallReport, PackageEvent, RenderedLock, RunReport, StageProgress
 from services.resolver.planner import planner_for, planner_of
 from services.resolver.selection import own_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from services.resolver.model import Context, LockedPackage, Plan, StepKind, Target
-
-LOCK_FORMAT = 1
+    from services.resolver.model import Context, Plan, StepKind, Target
 
 
 def plan(files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
@@ -37,29 +36,41 @@ def verify_install(ecosystem: str, native_lock: bytes, inventory: bytes, toolcha
 
 
 def render_lock(
-    ecosystem: str, direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
+    ecosystem: str,
+    direct: Iterable[str],
+    native_lock: bytes,
+    inventory: bytes,
+    toolchain: Mapping[str, str],
+    *,
+    registry_urls: Mapping[str, str],
 ) -> RenderedLock:
     """qila.lock.json of a verified install: UTF-8 JSON, the same bytes for the same packages.
 
     `direct` holds the requirements in the ecosystem's own notation. Raises InventoryError or LockError.
     """
-    packages = planner_of(ecosystem).locked_packages(direct, native_lock, inventory, toolchain)
-    document = {
-        "format": LOCK_FORMAT,
-        "ecosystem": ecosystem,
-        "toolchain": dict(toolchain),
-        "packages": [_package_to_json(package) for package in sorted(packages, key=lambda package: package.purl)],
-    }
-    content = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
-    return RenderedLock(content=content.encode(), package_count=len(packages))
+    planner = planner_of(ecosystem)
+    packages = planner.locked_packages(direct, native_lock, inventory, toolchain)
+    return RenderedLock(
+        content=lock_to_json(ecosystem, packages, toolchain),
+        package_count=len(packages),
+        native_lock=planner.public_lock(native_lock, registry_urls),
+    )
 
 
 def explain_install(ecosystem: str, step: StepKind, output: bytes, failed_with: int | None = None) -> InstallReport:
-    """The packages that an installer's output names and, given the exit code of a failed step, why it failed."""
+    """What an installer's output tells of its progress and, given the exit code of a failed step, why it failed."""
     planner = planner_of(ecosystem)
-    events = (planner.package_event(line) for line in output.splitlines())
-    failure = None if failed_with is None else planner.explain_failure(step, failed_with, output)
-    return InstallReport(packages=tuple(event for event in events if event), failure=failure)
+    events = [planner.progress(step, line) for line in output.splitlines()]
+    return InstallReport(
+        packages=tuple(event for event in events if isinstance(event, PackageEvent)),
+        stages=tuple(event for event in events if isinstance(event, StageProgress)),
+        failure=None if failed_with is None else planner.explain_failure(step, failed_with, output),
+    )
+
+
+def explain_run(ecosystem: str, output: bytes, manifests: Sequence[str]) -> RunReport:
+    """What the end of a failed program's stderr tells about imports that were not there."""
+    return RunReport(missing=tuple(planner_of(ecosystem).explain_run(output, manifests)))
 
 
 def plan_to_json(planned: Plan) -> str:
@@ -68,10 +79,3 @@ def plan_to_json(planned: Plan) -> str:
     for staged in document["staged"]:
         staged["content"] = staged["content"].decode("utf-8", "replace")
     return json.dumps(document, indent=2, ensure_ascii=False, default=dict)
-
-
-def _package_to_json(package: LockedPackage) -> dict[str, object]:
-    document = asdict(package)
-    if not package.license_text:
-        del document["license_text"]
-    return document

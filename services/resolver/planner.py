@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
     from services.resolver.model import (
         Context,
+        ImportFinding,
         InstallFailure,
         LockedPackage,
+        Lockfile,
         PackageEvent,
         Plan,
+        StageProgress,
         StepKind,
         Target,
     )
@@ -41,11 +44,14 @@ class Planner(Protocol):
     def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
         """Plan one run; raises ManifestError, TargetNotFoundError, TargetAmbiguousError, ToolchainMissingError."""
 
-    def package_event(self, line: bytes) -> PackageEvent | None:
-        """What one line of the installer's output tells about a package."""
+    def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
+        """What one line of the installer's output tells."""
 
     def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
         """Why a step failed, from the end of its output."""
+
+    def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
+        """The imports that a failed run did not find, from the end of its stderr; empty if that was not it."""
 
     def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
         """Raise InstallMismatchError unless exactly the lock is installed; InventoryError, LockError if unreadable."""
@@ -53,7 +59,19 @@ class Planner(Protocol):
     def locked_packages(
         self, direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
     ) -> list[LockedPackage]:
-        """The packages of a verified install; `direct` holds the names of the plan's requirements."""
+        """The packages of a verified install; `direct` holds the specifiers of the plan's requirements."""
+
+    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+        """The packages of an inventory that no lock stands behind; raises InventoryError."""
+
+    def public_lock(self, native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:
+        """The native lock as others can use it: what names a door of the sandbox names the registry instead."""
+
+    def reads_lock(self, lockfile: Lockfile) -> bool:
+        """Whether this is a native lock of the ecosystem, by its name or its bytes."""
+
+    def read_lock(self, lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPackage]:
+        """What a native lock pins, as far as it says; raises LockError with the line."""
 
 
 PLANNERS: tuple[Planner, ...] = (PythonPlanner(),)

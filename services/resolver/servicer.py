@@ -9,12 +9,14 @@ import structlog
 
 from qila.resolver.v1 import resolver_pb2 as pb
 from qila.resolver.v1 import resolver_pb2_grpc
-from services.resolver.calls import ExplainInstall, MakeLock, MakePlan, SelectFiles
+from services.resolver.calls import ExplainInstall, ExplainRun, MakeLock, MakePlan, SelectFiles
 from services.resolver.errors import ResolverError
-from services.resolver.model import Context, WorkspaceFile
+from services.resolver.model import Context, Lockfile, WorkspaceFile
 from services.resolver.selection import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES
 from services.resolver.wire import (
     STEPS_OF_WIRE,
+    missing_messages,
+    options_of,
     plan_message,
     problem_message,
     report_message,
@@ -35,6 +37,7 @@ MAX_PATHS = 1_000_000
 MAX_PATH_CHARACTERS = 128 << 20
 MAX_LOCK_BYTES = 64 << 20
 MAX_OUTPUT_BYTES = 1 << 20
+MAX_RUN_OUTPUT_BYTES = 64 << 10
 PLATFORM_KEY = "platform"
 DEFAULT_PLATFORM = "linux/amd64"
 
@@ -96,9 +99,12 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
             native_lock=bytes(native_lock),
             inventory=bytes(inventory),
             toolchain=_without_platform(header.toolchains),
+            registry_urls=dict(header.registry_urls),
         )
         rendered = await self._run(call)
-        return pb.RenderLockResponse(lock=rendered.content, package_count=rendered.package_count)
+        return pb.RenderLockResponse(
+            lock=rendered.content, package_count=rendered.package_count, native_lock=rendered.native_lock
+        )
 
     async def ExplainInstall(
         self, request: pb.ExplainInstallRequest, context: ServicerContext
@@ -117,6 +123,28 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
         )
         return report_message(await self._run(call))
 
+    async def ExplainRun(self, request: pb.ExplainRunRequest, context: ServicerContext) -> pb.ExplainRunResponse:
+        """See the proto."""
+        del context
+        if len(request.output) > MAX_RUN_OUTPUT_BYTES:
+            raise invalid_argument("OUTPUT_TOO_LARGE", f"output must be at most {MAX_RUN_OUTPUT_BYTES} bytes")
+        call = ExplainRun(ecosystem=request.ecosystem, output=request.output, manifests=tuple(request.manifests))
+        report = await self._run(call)
+        return pb.ExplainRunResponse(missing=missing_messages(report.missing))
+
+    async def RenderSbom(
+        self, requests: AsyncIterator[pb.RenderSbomRequest], context: ServicerContext
+    ) -> AsyncIterator[pb.RenderSbomResponse]:
+        """See the proto."""
+        raise NotImplementedError
+        yield
+
+    async def DiffLocks(
+        self, requests: AsyncIterator[pb.DiffLocksRequest], context: ServicerContext
+    ) -> pb.DiffLocksResponse:
+        """See the proto."""
+        raise NotImplementedError
+
     async def _run(self, call: Any) -> Any:
         try:
             return await self._pool.run(call)
@@ -125,6 +153,12 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
             raise wire_error(error) from error
         except (ResolverError, WorkerTimeoutError) as error:
             raise wire_error(error) from error
+
+
+def _lockfile(header: pb.PlanHeader) -> Lockfile | None:
+    if not header.HasField("given_lock"):
+        return None
+    return Lockfile(name=header.given_lock.name, content=header.given_lock.content)
 
 
 class PlanUpload:
@@ -161,7 +195,10 @@ class PlanUpload:
             toolchain=_without_platform(self._header.toolchains),
             platform=self._header.toolchains.get(PLATFORM_KEY, DEFAULT_PLATFORM),
             package_policy=self._header.package_policy,
-            previous_lock=self._header.previous_lock or None,
+            previous_locks=dict(self._header.previous_locks),
+            given_lock=_lockfile(self._header),
+            registry_urls=dict(self._header.registry_urls),
+            options=options_of(self._header.options),
         )
         return MakePlan(
             files={path: bytes(content) for path, content in self._files.items()},

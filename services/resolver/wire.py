@@ -9,8 +9,10 @@ from services.resolver import errors
 from services.resolver.model import (
     FailureReason,
     InstallReport,
+    InstallStage,
     Notice,
     NoticeKind,
+    Options,
     Plan,
     SelectionProblem,
     Source,
@@ -33,12 +35,19 @@ if TYPE_CHECKING:
     from services.resolver.model import ImportFinding
 
 SOURCES = {
+    Source.LOCK: pb.PLAN_SOURCE_LOCK,
     Source.MANIFEST: pb.PLAN_SOURCE_MANIFEST,
     Source.DETECTED: pb.PLAN_SOURCE_DETECTED,
     Source.NONE: pb.PLAN_SOURCE_NONE,
 }
 STEP_KINDS = {StepKind.SOLVE: pb.STEP_KIND_SOLVE, StepKind.INSTALL: pb.STEP_KIND_INSTALL}
 STEPS_OF_WIRE = {number: kind for kind, number in STEP_KINDS.items()}
+STAGES = {
+    InstallStage.RESOLVING: pb.INSTALL_STAGE_RESOLVING,
+    InstallStage.DOWNLOADING: pb.INSTALL_STAGE_DOWNLOADING,
+    InstallStage.BUILDING: pb.INSTALL_STAGE_BUILDING,
+    InstallStage.INSTALLING: pb.INSTALL_STAGE_INSTALLING,
+}
 ACTIONS = {
     "downloading": pb.PACKAGE_ACTION_DOWNLOADING,
     "building": pb.PACKAGE_ACTION_BUILDING,
@@ -72,12 +81,40 @@ WORDING = {
     NoticeKind.REMOVED_MODULE: "{subject} left the standard library in Python {detail}",
     NoticeKind.MANIFEST_IGNORED: "{subject} was not used: {detail}",
     NoticeKind.DYNAMIC_DEPENDENCIES: "{subject}: {detail}",
+    NoticeKind.LOCK_DRIFT: "{subject} does not fit its manifest: {detail}",
+    NoticeKind.LOCK_NOT_HONOURED: "{subject} of the given lock: {detail}",
+    NoticeKind.SETTING_IGNORED: "{subject} was not obeyed: {detail}",
+    NoticeKind.INSTALL_HINT: "the source says that {subject} is to be installed: {detail}",
+    NoticeKind.UNUSED_REQUIREMENT: "{subject} is declared, and nothing that was read imports it",
+    NoticeKind.NAME_CONFUSED: "{subject} is probably not what is meant: {detail}",
+    NoticeKind.NAME_GENERIC: "{subject} is a name for one's own module, not of a package: {detail}",
+    NoticeKind.NAME_UNKNOWN: "no package is known by the name {subject}: {detail}",
+    NoticeKind.INSTALL_SCRIPTS_SKIPPED: "{subject} has install scripts, which the operator does not allow: {detail}",
 }
 
 
 def target_of(message: pb.Target) -> Target:
     """The target of a request."""
-    return Target(program=message.file, args=tuple(message.args), language=message.language)
+    return Target(
+        program=message.file,
+        args=tuple(message.args),
+        language=message.language,
+        module=message.module,
+        script=message.script,
+        command=tuple(message.command),
+    )
+
+
+def options_of(message: pb.PlanOptions) -> Options:
+    """The options of a request."""
+    return Options(
+        install_missing=message.install_missing,
+        detect=not message.no_detection,
+        added=tuple(message.added),
+        extras=tuple(message.extras),
+        groups=tuple(message.groups),
+        scripts=not message.no_install_scripts,
+    )
 
 
 def plan_message(plan: Plan) -> pb.Plan:
@@ -112,13 +149,25 @@ def plan_message(plan: Plan) -> pb.Plan:
         native_lock_name=plan.native_lock,
         inventory_argv=plan.inventory_argv,
         compile_argv=plan.compile_argv,
+        links=[pb.Link(path=link.path, directory=link.directory) for link in plan.links],
+        unmanaged=[pb.UnmanagedInventory(path=item.path, argv=item.argv) for item in plan.unmanaged],
+        caches=plan.caches,
     )
 
 
 def missing_messages(findings: Sequence[ImportFinding]) -> list[pb.MissingImport]:
     """Imports that are not installed."""
     return [
-        pb.MissingImport(module=item.module, path=item.path, line=item.line, suggestion=item.suggestion)
+        pb.MissingImport(
+            module=item.module,
+            path=item.path,
+            line=item.line,
+            suggestion=item.suggestion,
+            package=item.package,
+            manifest=item.manifest,
+            declaration=item.declaration,
+            note=item.note,
+        )
         for item in findings
     ]
 
@@ -128,7 +177,9 @@ def notice_message(notice: Notice) -> pb.Notice:
     message = WORDING[notice.kind].format(subject=notice.subject, detail=notice.detail)
     if notice.kind is NoticeKind.PYTHON_2_MODULE and notice.detail:
         message += f"; in Python 3 use {notice.detail}"
-    return pb.Notice(code=notice.kind.value.upper(), path=notice.path, line=notice.line, message=message)
+    return pb.Notice(
+        code=notice.kind.value.upper(), path=notice.path, line=notice.line, message=message, subject=notice.subject
+    )
 
 
 def optional_message(finding: ImportFinding) -> pb.Notice:
@@ -154,7 +205,12 @@ def report_message(report: InstallReport) -> pb.ExplainInstallResponse:
             for event in report.packages
             if event.action in ACTIONS
         ],
-        failure=pb.InstallFailure(reason=REASONS[failure.reason], detail=failure.detail) if failure else None,
+        stages=[
+            pb.StageProgress(stage=STAGES[event.stage], done=event.done, total=event.total) for event in report.stages
+        ],
+        failure=pb.InstallFailure(reason=REASONS[failure.reason], detail=failure.detail, hints=failure.hints)
+        if failure
+        else None,
     )
 
 

@@ -100,7 +100,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         requirements=[item.specifier for item in needs.requirements],
         constraints=needs.constraints,
         locked=needs.locked,
-        previous_lock=context.previous_lock,
+        previous_lock=context.previous_locks.get(ECOSYSTEM),
     )
     return Plan(
         ecosystem=ECOSYSTEM,

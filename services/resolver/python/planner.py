@@ -20,7 +20,18 @@ from services.resolver.python.table import import_table, standard_library
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from services.resolver.model import Context, InstallFailure, LockedPackage, PackageEvent, Plan, StepKind, Target
+    from services.resolver.model import (
+        Context,
+        ImportFinding,
+        InstallFailure,
+        LockedPackage,
+        Lockfile,
+        PackageEvent,
+        Plan,
+        StageProgress,
+        StepKind,
+        Target,
+    )
 
 
 class PythonPlanner:
@@ -76,13 +87,18 @@ class PythonPlanner:
         )
         return assemble(needs, program, target, context)
 
-    def package_event(self, line: bytes) -> PackageEvent | None:
+    def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
         """See Planner."""
+        del step
         return parse_installer_line(line)
 
     def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
         """See Planner."""
         return explain_failure(step, exit_code, output)
+
+    def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
+        """See Planner."""
+        raise NotImplementedError
 
     def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
         """See Planner."""
@@ -93,3 +109,20 @@ class PythonPlanner:
     ) -> list[LockedPackage]:
         """See Planner."""
         return locked_packages(direct, native_lock, inventory, toolchain)
+
+    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+        """See Planner."""
+        raise NotImplementedError
+
+    def public_lock(self, native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:
+        """See Planner."""
+        del registry_urls
+        return native_lock
+
+    def reads_lock(self, lockfile: Lockfile) -> bool:
+        """See Planner."""
+        raise NotImplementedError
+
+    def read_lock(self, lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPackage]:
+        """See Planner."""
+        raise NotImplementedError

@@ -237,7 +237,7 @@ async def test_another_environment_waits_for_the_install_before_it(world: World)
     one, two = await asyncio.gather(all_events(world, first), all_events(world, second))
     assert one[-1].ended.exited == two[-1].ended.exited == 3
     assert f"{second.exec_id}.install-2" in world.executor.started
-    assert world.resolver.headers[-1].previous_lock in {b"", b"locked"}
+    assert world.resolver.headers[-1].previous_locks.get("python", b"") in {b"", b"locked"}
 
 
 async def test_failed_install_is_told_and_leaves_the_old_environment(world: World) -> None:

@@ -34,8 +34,8 @@ IDNA = package("idna", "3.20", license_expression="BSD-3-Clause")
 
 
 def test_lock_does_not_depend_on_the_order_of_the_inventory() -> None:
-    one = render_lock("python", ["requests>=2"], LOCK, inventory(REQUESTS, IDNA), TOOLCHAIN)
-    other = render_lock("python", ["requests>=2"], LOCK, inventory(IDNA, REQUESTS), TOOLCHAIN)
+    one = render_lock("python", ["requests>=2"], LOCK, inventory(REQUESTS, IDNA), TOOLCHAIN, registry_urls={})
+    other = render_lock("python", ["requests>=2"], LOCK, inventory(IDNA, REQUESTS), TOOLCHAIN, registry_urls={})
     assert one == other
     idna, requests = json.loads(one.content)["packages"]
     assert (idna["direct"], idna["required_by"]) == (False, ["pkg:pypi/requests@2.34.2"])

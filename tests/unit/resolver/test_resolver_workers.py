@@ -7,7 +7,7 @@ from services.resolver.errors import ManifestError
 from services.resolver.model import Context, Target
 from services.resolver.workers import WorkerCrashedError, WorkerLimits, WorkerPool, WorkerTimeoutError
 
-CONTEXT = Context(toolchain={"python": "3.13.5"})
+CONTEXT = Context(toolchain={"python": "3.13.5"}, registry_urls={})
 GOOD = MakePlan(files={"main.py": b"import requests\n"}, tree=("main.py",), target=Target(), context=CONTEXT)
 
 
@@ -57,7 +57,14 @@ async def test_processor_time_is_limited() -> None:
 async def test_memory_is_limited() -> None:
     # Eight million objects take far more than their text.
     inventory = b'{"packages": [' + b"{}," * 8_000_000 + b"{}]}"
-    bomb = MakeLock(ecosystem="python", direct=(), native_lock=b"", inventory=inventory, toolchain={"python": "3.13.5"})
+    bomb = MakeLock(
+        ecosystem="python",
+        direct=(),
+        native_lock=b"",
+        inventory=inventory,
+        toolchain={"python": "3.13.5"},
+        registry_urls={},
+    )
     error = await run_then_run_a_good_one(WorkerLimits(memory_bytes=400 << 20), bomb, WorkerCrashedError)
     assert isinstance(error, WorkerCrashedError)
     assert error.resource == "memory"

@@ -617,6 +617,26 @@ class SurveySummary(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RegistryUrlsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DIGEST_FIELD_NUMBER: _builtins.int
     FILE_COUNT_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
@@ -624,6 +644,8 @@ class SurveySummary(_message.Message):
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
     HAS_OWN_DEPS_FIELD_NUMBER: _builtins.int
     PACKAGE_POLICY_FIELD_NUMBER: _builtins.int
+    REGISTRY_URLS_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256, lower-case hex, over all entries; the same digest means that nothing changed."""
     file_count: _builtins.int
@@ -639,6 +661,14 @@ class SurveySummary(_message.Message):
     def toolchains(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Name and version of each toolchain in the image ("python" → "3.13.5"), and "platform" → "linux/amd64"."""
 
+    @_builtins.property
+    def registry_urls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """From the address of a door inside the sandbox to the public registry's that it stands for; both end in "/"."""
+
+    @_builtins.property
+    def unmanaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmanagedDirectory]:
+        """Directories in which programs install packages by themselves, if there are any."""
+
     def __init__(
         self,
         *,
@@ -649,14 +679,40 @@ class SurveySummary(_message.Message):
         toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         has_own_deps: _builtins.bool = ...,
         package_policy: _builtins.str = ...,
+        registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unmanaged: _abc.Iterable[Global___UnmanagedDirectory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "has_own_deps", b"has_own_deps", "package_policy", b"package_policy", "skipped_count", b"skipped_count", "toolchains", b"toolchains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "has_own_deps", b"has_own_deps", "package_policy", b"package_policy", "registry_urls", b"registry_urls", "skipped_count", b"skipped_count", "toolchains", b"toolchains", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SurveySummary: _TypeAlias = SurveySummary  # noqa: Y015
+
+@_typing.final
+class UnmanagedDirectory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """An absolute path in the sandbox."""
+    digest: _builtins.str
+    """Changes when a package is added or removed; not a digest of all bytes."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmanagedDirectory: _TypeAlias = UnmanagedDirectory  # noqa: Y015
 
 @_typing.final
 class Environment(_message.Message):

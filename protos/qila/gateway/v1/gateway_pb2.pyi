@@ -109,6 +109,27 @@ PACKAGE_ACTION_BUILDING: PackageAction.ValueType  # 2
 PACKAGE_ACTION_INSTALLED: PackageAction.ValueType  # 3
 Global___PackageAction: _TypeAlias = PackageAction  # noqa: Y015
 
+class _InstallStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InstallStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InstallStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INSTALL_STAGE_UNSPECIFIED: _InstallStage.ValueType  # 0
+    INSTALL_STAGE_RESOLVING: _InstallStage.ValueType  # 1
+    INSTALL_STAGE_DOWNLOADING: _InstallStage.ValueType  # 2
+    INSTALL_STAGE_BUILDING: _InstallStage.ValueType  # 3
+    INSTALL_STAGE_INSTALLING: _InstallStage.ValueType  # 4
+
+class InstallStage(_InstallStage, metaclass=_InstallStageEnumTypeWrapper): ...
+
+INSTALL_STAGE_UNSPECIFIED: InstallStage.ValueType  # 0
+INSTALL_STAGE_RESOLVING: InstallStage.ValueType  # 1
+INSTALL_STAGE_DOWNLOADING: InstallStage.ValueType  # 2
+INSTALL_STAGE_BUILDING: InstallStage.ValueType  # 3
+INSTALL_STAGE_INSTALLING: InstallStage.ValueType  # 4
+Global___InstallStage: _TypeAlias = InstallStage  # noqa: Y015
+
 class _Stream:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -156,6 +177,27 @@ INSTALL_FAILURE_REASON_POLICY_DENIED: InstallFailureReason.ValueType  # 5
 INSTALL_FAILURE_REASON_TIMED_OUT: InstallFailureReason.ValueType  # 6
 INSTALL_FAILURE_REASON_OUT_OF_SPACE: InstallFailureReason.ValueType  # 7
 Global___InstallFailureReason: _TypeAlias = InstallFailureReason  # noqa: Y015
+
+class _SbomFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SbomFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SbomFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SBOM_FORMAT_UNSPECIFIED: _SbomFormat.ValueType  # 0
+    SBOM_FORMAT_CYCLONEDX_1_6: _SbomFormat.ValueType  # 1
+    """CycloneDX 1.6, JSON."""
+    SBOM_FORMAT_SPDX_2_3: _SbomFormat.ValueType  # 2
+    """SPDX 2.3, JSON."""
+
+class SbomFormat(_SbomFormat, metaclass=_SbomFormatEnumTypeWrapper): ...
+
+SBOM_FORMAT_UNSPECIFIED: SbomFormat.ValueType  # 0
+SBOM_FORMAT_CYCLONEDX_1_6: SbomFormat.ValueType  # 1
+"""CycloneDX 1.6, JSON."""
+SBOM_FORMAT_SPDX_2_3: SbomFormat.ValueType  # 2
+"""SPDX 2.3, JSON."""
+Global___SbomFormat: _TypeAlias = SbomFormat  # noqa: Y015
 
 class _EgressPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -233,6 +275,7 @@ class CreateSandboxRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """"python", …; breaks ties only. Empty: no preference."""
     @_builtins.property
@@ -241,20 +284,53 @@ class CreateSandboxRequest(_message.Message):
     def egress(self) -> Global___EgressPolicy:
         """Absent: the registries, as far as the operator allows."""
 
+    @_builtins.property
+    def lock(self) -> Global___Lockfile:
+        """Programs of its ecosystem get exactly the versions and hashes of this lock, whatever their manifests say: an exec that
+        cannot be given them ends `install_failed` and names the line that could not be honoured. INVALID_ARGUMENT,
+        LOCK_INVALID: it cannot be read; the message names the line.
+        """
+
     def __init__(
         self,
         *,
         language: _builtins.str = ...,
         limits: Global___Limits | None = ...,
         egress: Global___EgressPolicy | None = ...,
+        lock: Global___Lockfile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "limits", b"limits", "lock", b"lock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "language", b"language", "limits", b"limits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["egress", b"egress", "language", b"language", "limits", b"limits", "lock", b"lock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSandboxRequest: _TypeAlias = CreateSandboxRequest  # noqa: Y015
+
+@_typing.final
+class Lockfile(_message.Message):
+    """qila.lock.json or an ecosystem's own lock, at most 16 MiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its file name: "qila.lock.json", "pylock.toml", "package-lock.json", …"""
+    content: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lockfile: _TypeAlias = Lockfile  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -771,6 +847,10 @@ class ExecRequest(_message.Message):
     INSTALL_TIMEOUT_FIELD_NUMBER: _builtins.int
     OUTPUT_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     END_AT_OUTPUT_LIMIT_FIELD_NUMBER: _builtins.int
+    INSTALL_MISSING_FIELD_NUMBER: _builtins.int
+    NO_DETECTION_FIELD_NUMBER: _builtins.int
+    EXTRAS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     exec_id: _builtins.str
     """"ex_" and 26 of [a-z2-7], unique within the sandbox. Empty: the gateway chooses."""
@@ -780,6 +860,12 @@ class ExecRequest(_message.Message):
     """
     end_at_output_limit: _builtins.bool
     """Ends the exec `output_limit` when its output reaches the limit."""
+    install_missing: _builtins.bool
+    """Of a program: what it imports and its manifest forgot is installed too, as far as it is known; and if the run ends
+    because an import was not found, that is added and the program runs again, at most 3 times. See Output.run.
+    """
+    no_detection: _builtins.bool
+    """Of a program: nothing is installed that no manifest or lock names."""
     @_builtins.property
     def program(self) -> Global___Program:
         """A program of the workspace: Qila finds what it needs, installs it and launches it."""
@@ -800,6 +886,12 @@ class ExecRequest(_message.Message):
     def install_timeout(self) -> _duration_pb2.Duration:
         """Of the install phase. Default 15 minutes, at most 1 hour."""
 
+    @_builtins.property
+    def extras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a program: the manifest's extras and dependency groups that are wanted. At most 64 each."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -812,10 +904,14 @@ class ExecRequest(_message.Message):
         install_timeout: _duration_pb2.Duration | None = ...,
         output_limit_bytes: _builtins.int = ...,
         end_at_output_limit: _builtins.bool = ...,
+        install_missing: _builtins.bool = ...,
+        no_detection: _builtins.bool = ...,
+        extras: _abc.Iterable[_builtins.str] | None = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "install_timeout", b"install_timeout", "program", b"program", "run_timeout", b"run_timeout", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "install_timeout", b"install_timeout", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "extras", b"extras", "groups", b"groups", "install_missing", b"install_missing", "install_timeout", b"install_timeout", "no_detection", b"no_detection", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["program", "command"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
@@ -829,19 +925,35 @@ class Program(_message.Message):
 
     FILE_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
+    MODULE_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     file: _builtins.str
-    """Relative to the workspace. Empty: the program is found (main.py, app.py, …, or the only one)."""
+    """Relative to the workspace. Empty: the program is found (main.py, app.py, …, or the only one). At most one of file,
+    module and script is set.
+    """
+    module: _builtins.str
+    """A module, run as `python -m` does."""
+    script: _builtins.str
+    """A script of the manifest, run as `npm run` does."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replaces the command that Qila would launch it with (PlanMade.launch_argv), and nothing else; `args` follow it."""
+
     def __init__(
         self,
         *,
         file: _builtins.str = ...,
         args: _abc.Iterable[_builtins.str] | None = ...,
+        module: _builtins.str = ...,
+        script: _builtins.str = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "file", b"file"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "module", b"module", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -924,17 +1036,21 @@ class OutputOffsets(_message.Message):
 
     STDOUT_FIELD_NUMBER: _builtins.int
     STDERR_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     stdout: _builtins.int
     stderr: _builtins.int
+    run: _builtins.int
+    """The run that they count from. Zero: the first."""
     def __init__(
         self,
         *,
         stdout: _builtins.int = ...,
         stderr: _builtins.int = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -973,6 +1089,8 @@ class ExecEvent(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    IMPORTS_CHECKED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1, rising; 0 on output of the run phase, whose position is its offset."""
     @_builtins.property
@@ -995,6 +1113,10 @@ class ExecEvent(_message.Message):
     def ended(self) -> Global___ExecEnded:
         """Last event of every exec."""
 
+    @_builtins.property
+    def stage(self) -> Global___StageProgress: ...
+    @_builtins.property
+    def imports_checked(self) -> Global___ImportsChecked: ...
     def __init__(
         self,
         *,
@@ -1007,12 +1129,14 @@ class ExecEvent(_message.Message):
         output: Global___Output | None = ...,
         notice: Global___Notice | None = ...,
         ended: Global___ExecEnded | None = ...,
+        stage: Global___StageProgress | None = ...,
+        imports_checked: Global___ImportsChecked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "sequence", b"sequence", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "phase_started", "plan_made", "package", "output", "notice", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "phase_started", "plan_made", "package", "output", "notice", "ended", "stage", "imports_checked"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1045,15 +1169,19 @@ class PhaseStarted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PHASE_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
+    run: _builtins.int
+    """Of the phases of a program that runs again: from 1; zero before."""
     def __init__(
         self,
         *,
         phase: Global___Phase.ValueType = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1074,7 +1202,7 @@ class PlanMade(_message.Message):
     LAUNCH_ARGV_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     source: _builtins.str
-    """"manifest", "detected" or "none"."""
+    """"lock", "manifest", "detected" or "none"."""
     fingerprint: _builtins.str
     """Empty: nothing to install."""
     installed: _builtins.bool
@@ -1143,11 +1271,22 @@ class MissingImport(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     SUGGESTION_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    TRANSITIVE_VERSION_FIELD_NUMBER: _builtins.int
     module: _builtins.str
     path: _builtins.str
     line: _builtins.int
     suggestion: _builtins.str
     """What would provide it; empty if unknown."""
+    manifest: _builtins.str
+    """Where to declare it, and the text to add; the file may not be there yet."""
+    declaration: _builtins.str
+    note: _builtins.str
+    """What was probably meant."""
+    transitive_version: _builtins.str
+    """The version that is installed only because another package requires it; empty if it is not installed."""
     def __init__(
         self,
         *,
@@ -1155,14 +1294,79 @@ class MissingImport(_message.Message):
         path: _builtins.str = ...,
         line: _builtins.int = ...,
         suggestion: _builtins.str = ...,
+        manifest: _builtins.str = ...,
+        declaration: _builtins.str = ...,
+        note: _builtins.str = ...,
+        transitive_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "module", b"module", "path", b"path", "suggestion", b"suggestion"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "line", b"line", "manifest", b"manifest", "module", b"module", "note", b"note", "path", b"path", "suggestion", b"suggestion", "transitive_version", b"transitive_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MissingImport: _TypeAlias = MissingImport  # noqa: Y015
+
+@_typing.final
+class ImportsChecked(_message.Message):
+    """What the program imports against what is there, told before the run if there is anything to tell. The imports of
+    PlanMade, now that it is known what is installed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    TRANSITIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingImport]:
+        """Imports that nothing installed provides."""
+
+    @_builtins.property
+    def transitive(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingImport]:
+        """Imports of packages that are there only because another one requires them."""
+
+    def __init__(
+        self,
+        *,
+        missing: _abc.Iterable[Global___MissingImport] | None = ...,
+        transitive: _abc.Iterable[Global___MissingImport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "transitive", b"transitive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportsChecked: _TypeAlias = ImportsChecked  # noqa: Y015
+
+@_typing.final
+class StageProgress(_message.Message):
+    """How far an install is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    stage: Global___InstallStage.ValueType
+    done: _builtins.int
+    """Packages."""
+    total: _builtins.int
+    """Zero: not known yet."""
+    def __init__(
+        self,
+        *,
+        stage: Global___InstallStage.ValueType = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "stage", b"stage", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageProgress: _TypeAlias = StageProgress  # noqa: Y015
 
 @_typing.final
 class PackageProgress(_message.Message):
@@ -1198,12 +1402,15 @@ class Output(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
     stream: Global___Stream.ValueType
     offset: _builtins.int
     """Of the first byte, within this phase and stream."""
     data: _builtins.bytes
     """At most 64 KiB, not decoded."""
+    run: _builtins.int
+    """Of a program that ran again: 1 for its second run, and so on; the offsets of each run start at zero."""
     def __init__(
         self,
         *,
@@ -1211,10 +1418,11 @@ class Output(_message.Message):
         stream: Global___Stream.ValueType = ...,
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "phase", b"phase", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "phase", b"phase", "run", b"run", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1228,11 +1436,14 @@ class Notice(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """UPPER_SNAKE_CASE."""
     path: _builtins.str
     line: _builtins.int
     message: _builtins.str
+    subject: _builtins.str
+    """The file, module or package that it is about."""
     def __init__(
         self,
         *,
@@ -1240,10 +1451,11 @@ class Notice(_message.Message):
         path: _builtins.str = ...,
         line: _builtins.int = ...,
         message: _builtins.str = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "line", b"line", "message", b"message", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "line", b"line", "message", b"message", "path", b"path", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1266,6 +1478,7 @@ class ExecEnded(_message.Message):
     LENGTH_FIELD_NUMBER: _builtins.int
     DROPPED_BYTES_FIELD_NUMBER: _builtins.int
     OOM_KILLS_FIELD_NUMBER: _builtins.int
+    MISSING_IMPORTS_FIELD_NUMBER: _builtins.int
     exited: _builtins.int
     signaled: _builtins.int
     dropped_bytes: _builtins.int
@@ -1296,6 +1509,10 @@ class ExecEnded(_message.Message):
     def length(self) -> Global___OutputOffsets:
         """Bytes of the run phase, dropped ones included."""
 
+    @_builtins.property
+    def missing_imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingImport]:
+        """The imports that a program did not find, if that ended it."""
+
     def __init__(
         self,
         *,
@@ -1312,10 +1529,11 @@ class ExecEnded(_message.Message):
         length: Global___OutputOffsets | None = ...,
         dropped_bytes: _builtins.int = ...,
         oom_kills: _builtins.int = ...,
+        missing_imports: _abc.Iterable[Global___MissingImport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "end", b"end", "exited", b"exited", "install_failed", b"install_failed", "length", b"length", "oom_killed", b"oom_killed", "output_limit", b"output_limit", "plan_failed", b"plan_failed", "sandbox_lost", b"sandbox_lost", "signaled", b"signaled", "start_failed", b"start_failed", "timed_out", b"timed_out"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "dropped_bytes", b"dropped_bytes", "end", b"end", "exited", b"exited", "install_failed", b"install_failed", "length", b"length", "oom_killed", b"oom_killed", "oom_kills", b"oom_kills", "output_limit", b"output_limit", "plan_failed", b"plan_failed", "sandbox_lost", b"sandbox_lost", "signaled", b"signaled", "start_failed", b"start_failed", "timed_out", b"timed_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "dropped_bytes", b"dropped_bytes", "end", b"end", "exited", b"exited", "install_failed", b"install_failed", "length", b"length", "missing_imports", b"missing_imports", "oom_killed", b"oom_killed", "oom_kills", b"oom_kills", "output_limit", b"output_limit", "plan_failed", b"plan_failed", "sandbox_lost", b"sandbox_lost", "signaled", b"signaled", "start_failed", b"start_failed", "timed_out", b"timed_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_end: _TypeAlias = _typing.Literal["exited", "signaled", "timed_out", "oom_killed", "output_limit", "cancelled", "install_failed", "sandbox_lost", "start_failed", "plan_failed"]  # noqa: Y015
     _WhichOneofArgType_end: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
@@ -1456,18 +1674,24 @@ class InstallFailed(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
     reason: Global___InstallFailureReason.ValueType
     detail: _builtins.str
     """What the doors refused, a line for each package and rule, then the installer's own words."""
+    @_builtins.property
+    def hints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences that say what to do, as what an unknown name was probably meant to be."""
+
     def __init__(
         self,
         *,
         reason: Global___InstallFailureReason.ValueType = ...,
         detail: _builtins.str = ...,
+        hints: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1647,6 +1871,229 @@ class GetLockResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLockResponse: _TypeAlias = GetLockResponse  # noqa: Y015
+
+@_typing.final
+class GetSbomRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    """Empty: the newest exec whose run has begun."""
+    format: Global___SbomFormat.ValueType
+    """Unspecified: CycloneDX."""
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        format: Global___SbomFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "format", b"format", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSbomRequest: _TypeAlias = GetSbomRequest  # noqa: Y015
+
+@_typing.final
+class GetSbomResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """At most 64 KiB."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSbomResponse: _TypeAlias = GetSbomResponse  # noqa: Y015
+
+@_typing.final
+class LockReference(_message.Message):
+    """One side of a comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXEC_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exec(self) -> Global___ExecReference:
+        """What an exec ran with."""
+
+    @_builtins.property
+    def lock(self) -> Global___Lockfile: ...
+    def __init__(
+        self,
+        *,
+        exec: Global___ExecReference | None = ...,
+        lock: Global___Lockfile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "kind", b"kind", "lock", b"lock"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec", b"exec", "kind", b"kind", "lock", b"lock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["exec", "lock"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___LockReference: _TypeAlias = LockReference  # noqa: Y015
+
+@_typing.final
+class ExecReference(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    """Empty: the newest exec that has a lock."""
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecReference: _TypeAlias = ExecReference  # noqa: Y015
+
+@_typing.final
+class DiffLocksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___LockReference: ...
+    @_builtins.property
+    def after(self) -> Global___LockReference: ...
+    def __init__(
+        self,
+        *,
+        before: Global___LockReference | None = ...,
+        after: Global___LockReference | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffLocksRequest: _TypeAlias = DiffLocksRequest  # noqa: Y015
+
+@_typing.final
+class DiffLocksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    unchanged_count: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageChange]:
+        """In order of purl, without its version."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___PackageChange] | None = ...,
+        unchanged_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "unchanged_count", b"unchanged_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffLocksResponse: _TypeAlias = DiffLocksResponse  # noqa: Y015
+
+@_typing.final
+class PackageChange(_message.Message):
+    """`before` is absent if the package was added, `after` if it was removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___LockedPackage: ...
+    @_builtins.property
+    def after(self) -> Global___LockedPackage: ...
+    def __init__(
+        self,
+        *,
+        before: Global___LockedPackage | None = ...,
+        after: Global___LockedPackage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageChange: _TypeAlias = PackageChange  # noqa: Y015
+
+@_typing.final
+class LockedPackage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    LICENSE_TEXT_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    REQUIRED_BY_FIELD_NUMBER: _builtins.int
+    purl: _builtins.str
+    name: _builtins.str
+    version: _builtins.str
+    license: _builtins.str
+    """An SPDX expression, or NOASSERTION."""
+    license_text: _builtins.str
+    """What the package itself says, where that is no SPDX expression."""
+    direct: _builtins.bool
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"sha256:" and hex, or as the ecosystem writes it."""
+
+    @_builtins.property
+    def required_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Purls."""
+
+    def __init__(
+        self,
+        *,
+        purl: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        hashes: _abc.Iterable[_builtins.str] | None = ...,
+        license: _builtins.str = ...,
+        license_text: _builtins.str = ...,
+        direct: _builtins.bool = ...,
+        required_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "hashes", b"hashes", "license", b"license", "license_text", b"license_text", "name", b"name", "purl", b"purl", "required_by", b"required_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockedPackage: _TypeAlias = LockedPackage  # noqa: Y015
 
 @_typing.final
 class SetEgressPolicyRequest(_message.Message):

@@ -99,6 +99,16 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.FromString,
                 _registered_method=True)
+        self.GetSbom = channel.unary_stream(
+                '/qila.gateway.v1.GatewayService/GetSbom',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomResponse.FromString,
+                _registered_method=True)
+        self.DiffLocks = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/DiffLocks',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksResponse.FromString,
+                _registered_method=True)
         self.SetEgressPolicy = channel.unary_unary(
                 '/qila.gateway.v1.GatewayService/SetEgressPolicy',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SetEgressPolicyRequest.SerializeToString,
@@ -218,6 +228,22 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSbom(self, request, context):
+        """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
+        time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffLocks(self, request, context):
+        """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
+        sandbox or exec. INVALID_ARGUMENT, LOCK_INVALID: a lockfile cannot be read; the message names the line.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetEgressPolicy(self, request, context):
         """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
         returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
@@ -308,6 +334,16 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.GetLock,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.SerializeToString,
+            ),
+            'GetSbom': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetSbom,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomResponse.SerializeToString,
+            ),
+            'DiffLocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffLocks,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksResponse.SerializeToString,
             ),
             'SetEgressPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.SetEgressPolicy,
@@ -671,6 +707,60 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/GetLock',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetLockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSbom(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/GetSbom',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSbomResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffLocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/DiffLocks',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.DiffLocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,14 @@ class GatewayServiceStub:
     """
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    GetSbom: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]
+    """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
+    time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    """
+    DiffLocks: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]
+    """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
+    sandbox or exec. INVALID_ARGUMENT, LOCK_INVALID: a lockfile cannot be read; the message names the line.
+    """
     SetEgressPolicy: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SetEgressPolicyRequest, _gateway_pb2.SetEgressPolicyResponse]
     """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
     returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
@@ -146,6 +154,14 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    GetSbom: _aio.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]  # type: ignore[assignment]
+    """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
+    time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    """
+    DiffLocks: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]  # type: ignore[assignment]
+    """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
+    sandbox or exec. INVALID_ARGUMENT, LOCK_INVALID: a lockfile cannot be read; the message names the line.
+    """
     SetEgressPolicy: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SetEgressPolicyRequest, _gateway_pb2.SetEgressPolicyResponse]  # type: ignore[assignment]
     """Replaces the whole egress policy of a sandbox, also while execs run in it; it survives every restart. When it
     returns, the doors obey it, and connections that were begun under another policy are cut. A repeat is OK and cuts
@@ -285,6 +301,26 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetLockResponse, _abc.Awaitable[_gateway_pb2.GetLockResponse]]:
         """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+
+    @_abc_1.abstractmethod
+    def GetSbom(
+        self,
+        request: _gateway_pb2.GetSbomRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.GetSbomResponse], _abc.AsyncIterator[_gateway_pb2.GetSbomResponse]]:
+        """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
+        time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffLocks(
+        self,
+        request: _gateway_pb2.DiffLocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.DiffLocksResponse, _abc.Awaitable[_gateway_pb2.DiffLocksResponse]]:
+        """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
+        sandbox or exec. INVALID_ARGUMENT, LOCK_INVALID: a lockfile cannot be read; the message names the line.
+        """
 
     @_abc_1.abstractmethod
     def SetEgressPolicy(

@@ -35,6 +35,7 @@ class _PlanSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanSource
     PLAN_SOURCE_DETECTED: _PlanSource.ValueType  # 2
     PLAN_SOURCE_NONE: _PlanSource.ValueType  # 3
     """Nothing is needed."""
+    PLAN_SOURCE_LOCK: _PlanSource.ValueType  # 4
 
 class PlanSource(_PlanSource, metaclass=_PlanSourceEnumTypeWrapper): ...
 
@@ -43,6 +44,7 @@ PLAN_SOURCE_MANIFEST: PlanSource.ValueType  # 1
 PLAN_SOURCE_DETECTED: PlanSource.ValueType  # 2
 PLAN_SOURCE_NONE: PlanSource.ValueType  # 3
 """Nothing is needed."""
+PLAN_SOURCE_LOCK: PlanSource.ValueType  # 4
 Global___PlanSource: _TypeAlias = PlanSource  # noqa: Y015
 
 class _StepKind:
@@ -65,6 +67,27 @@ STEP_KIND_SOLVE: StepKind.ValueType  # 1
 STEP_KIND_INSTALL: StepKind.ValueType  # 2
 """Installs from the native lock."""
 Global___StepKind: _TypeAlias = StepKind  # noqa: Y015
+
+class _InstallStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InstallStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InstallStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INSTALL_STAGE_UNSPECIFIED: _InstallStage.ValueType  # 0
+    INSTALL_STAGE_RESOLVING: _InstallStage.ValueType  # 1
+    INSTALL_STAGE_DOWNLOADING: _InstallStage.ValueType  # 2
+    INSTALL_STAGE_BUILDING: _InstallStage.ValueType  # 3
+    INSTALL_STAGE_INSTALLING: _InstallStage.ValueType  # 4
+
+class InstallStage(_InstallStage, metaclass=_InstallStageEnumTypeWrapper): ...
+
+INSTALL_STAGE_UNSPECIFIED: InstallStage.ValueType  # 0
+INSTALL_STAGE_RESOLVING: InstallStage.ValueType  # 1
+INSTALL_STAGE_DOWNLOADING: InstallStage.ValueType  # 2
+INSTALL_STAGE_BUILDING: InstallStage.ValueType  # 3
+INSTALL_STAGE_INSTALLING: InstallStage.ValueType  # 4
+Global___InstallStage: _TypeAlias = InstallStage  # noqa: Y015
 
 class _PackageAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -112,6 +135,44 @@ INSTALL_FAILURE_REASON_TIMED_OUT: InstallFailureReason.ValueType  # 6
 INSTALL_FAILURE_REASON_OUT_OF_SPACE: InstallFailureReason.ValueType  # 7
 Global___InstallFailureReason: _TypeAlias = InstallFailureReason  # noqa: Y015
 
+class _SbomFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SbomFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SbomFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SBOM_FORMAT_UNSPECIFIED: _SbomFormat.ValueType  # 0
+    SBOM_FORMAT_CYCLONEDX_1_6: _SbomFormat.ValueType  # 1
+    """CycloneDX 1.6, JSON."""
+    SBOM_FORMAT_SPDX_2_3: _SbomFormat.ValueType  # 2
+    """SPDX 2.3, JSON."""
+
+class SbomFormat(_SbomFormat, metaclass=_SbomFormatEnumTypeWrapper): ...
+
+SBOM_FORMAT_UNSPECIFIED: SbomFormat.ValueType  # 0
+SBOM_FORMAT_CYCLONEDX_1_6: SbomFormat.ValueType  # 1
+"""CycloneDX 1.6, JSON."""
+SBOM_FORMAT_SPDX_2_3: SbomFormat.ValueType  # 2
+"""SPDX 2.3, JSON."""
+Global___SbomFormat: _TypeAlias = SbomFormat  # noqa: Y015
+
+class _DiffSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DiffSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DiffSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIFF_SIDE_UNSPECIFIED: _DiffSide.ValueType  # 0
+    DIFF_SIDE_BEFORE: _DiffSide.ValueType  # 1
+    DIFF_SIDE_AFTER: _DiffSide.ValueType  # 2
+
+class DiffSide(_DiffSide, metaclass=_DiffSideEnumTypeWrapper): ...
+
+DIFF_SIDE_UNSPECIFIED: DiffSide.ValueType  # 0
+DIFF_SIDE_BEFORE: DiffSide.ValueType  # 1
+DIFF_SIDE_AFTER: DiffSide.ValueType  # 2
+Global___DiffSide: _TypeAlias = DiffSide  # noqa: Y015
+
 @_typing.final
 class WorkspaceFile(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -144,28 +205,110 @@ class Target(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    MODULE_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """Path of the program, relative to the workspace. Empty: the program is found (main.py, app.py, __main__.py, or the
     only one).
     """
     language: _builtins.str
     """"python", … ; breaks ties only. Empty: no preference."""
+    module: _builtins.str
+    """A module to run in the place of a file, as `python -m`. At most one of file, module and script is set."""
+    script: _builtins.str
+    """A script that the manifest defines, as `npm run`."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replaces the launch command that would be chosen, and nothing else."""
+
     def __init__(
         self,
         *,
         file: _builtins.str = ...,
         args: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str = ...,
+        module: _builtins.str = ...,
+        script: _builtins.str = ...,
+        command: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "file", b"file", "language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "language", b"language", "module", b"module", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class PlanOptions(_message.Message):
+    """What an exec asks for beside its target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTALL_MISSING_FIELD_NUMBER: _builtins.int
+    NO_DETECTION_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    EXTRAS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    NO_INSTALL_SCRIPTS_FIELD_NUMBER: _builtins.int
+    install_missing: _builtins.bool
+    """Adds what is imported and not declared, as far as it is known."""
+    no_detection: _builtins.bool
+    """Nothing is installed that no manifest or lock names."""
+    no_install_scripts: _builtins.bool
+    """No package's own code runs during an install."""
+    @_builtins.property
+    def added(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Requirements that a failed run showed to be missing."""
+
+    @_builtins.property
+    def extras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Extras and dependency groups of the manifest."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        install_missing: _builtins.bool = ...,
+        no_detection: _builtins.bool = ...,
+        added: _abc.Iterable[_builtins.str] | None = ...,
+        extras: _abc.Iterable[_builtins.str] | None = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        no_install_scripts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "extras", b"extras", "groups", b"groups", "install_missing", b"install_missing", "no_detection", b"no_detection", "no_install_scripts", b"no_install_scripts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanOptions: _TypeAlias = PlanOptions  # noqa: Y015
+
+@_typing.final
+class Lockfile(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    content: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lockfile: _TypeAlias = Lockfile  # noqa: Y015
 
 @_typing.final
 class SelectFilesRequest(_message.Message):
@@ -297,15 +440,56 @@ class PlanHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class PreviousLocksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RegistryUrlsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TARGET_FIELD_NUMBER: _builtins.int
     WORKSPACE_PATHS_FIELD_NUMBER: _builtins.int
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
     PACKAGE_POLICY_FIELD_NUMBER: _builtins.int
-    PREVIOUS_LOCK_FIELD_NUMBER: _builtins.int
+    PREVIOUS_LOCKS_FIELD_NUMBER: _builtins.int
+    GIVEN_LOCK_FIELD_NUMBER: _builtins.int
+    REGISTRY_URLS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     package_policy: _builtins.str
     """Digest of the operator's package policy; part of the fingerprint."""
-    previous_lock: _builtins.bytes
-    """A lock that Qila made for an earlier environment of this sandbox: a preference for versions, never a manifest."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -316,6 +500,22 @@ class PlanHeader(_message.Message):
     def toolchains(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """As the sandbox's image has them; "platform" too."""
 
+    @_builtins.property
+    def previous_locks(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """By ecosystem, the native lock that Qila made for an earlier environment of this sandbox: a preference for versions,
+        never a manifest.
+        """
+
+    @_builtins.property
+    def given_lock(self) -> Global___Lockfile:
+        """The lock from which the sandbox was made: it decides what is installed."""
+
+    @_builtins.property
+    def registry_urls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """From the address of a door inside the sandbox to the public registry's that it stands for; both end in "/"."""
+
+    @_builtins.property
+    def options(self) -> Global___PlanOptions: ...
     def __init__(
         self,
         *,
@@ -323,11 +523,14 @@ class PlanHeader(_message.Message):
         workspace_paths: _abc.Iterable[_builtins.str] | None = ...,
         toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         package_policy: _builtins.str = ...,
-        previous_lock: _builtins.bytes = ...,
+        previous_locks: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        given_lock: Global___Lockfile | None = ...,
+        registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        options: Global___PlanOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_policy", b"package_policy", "previous_lock", b"previous_lock", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,6 +594,9 @@ class Plan(_message.Message):
     NATIVE_LOCK_NAME_FIELD_NUMBER: _builtins.int
     INVENTORY_ARGV_FIELD_NUMBER: _builtins.int
     COMPILE_ARGV_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
+    CACHES_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     """"python", …"""
     source: Global___PlanSource.ValueType
@@ -432,6 +638,18 @@ class Plan(_message.Message):
     def compile_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Compiles what the environment holds; nobody waits for it. Empty: nothing to do."""
 
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """Links in the workspace, for people and tools that look there."""
+
+    @_builtins.property
+    def unmanaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmanagedInventory]:
+        """Where programs install by themselves, and how to list it."""
+
+    @_builtins.property
+    def caches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the installer keeps for the next time, relative to the workspace."""
+
     def __init__(
         self,
         *,
@@ -450,14 +668,67 @@ class Plan(_message.Message):
         native_lock_name: _builtins.str = ...,
         inventory_argv: _abc.Iterable[_builtins.str] | None = ...,
         compile_argv: _abc.Iterable[_builtins.str] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
+        unmanaged: _abc.Iterable[Global___UnmanagedInventory] | None = ...,
+        caches: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Relative to the workspace."""
+    directory: _builtins.str
+    """Where it leads, relative to the environment."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class UnmanagedInventory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    ARGV_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """An absolute path in the sandbox."""
+    @_builtins.property
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Prints an inventory as JSON; runs with the program's rights."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        argv: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmanagedInventory: _TypeAlias = UnmanagedInventory  # noqa: Y015
 
 @_typing.final
 class Requirement(_message.Message):
@@ -521,11 +792,22 @@ class MissingImport(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     SUGGESTION_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    DECLARATION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     module: _builtins.str
     path: _builtins.str
     line: _builtins.int
     suggestion: _builtins.str
     """What would provide it; empty if unknown."""
+    package: _builtins.str
+    """The suggestion's name as a lock spells it."""
+    manifest: _builtins.str
+    """Where to declare it, and the text to add; the file may not be there yet."""
+    declaration: _builtins.str
+    note: _builtins.str
+    """What was probably meant."""
     def __init__(
         self,
         *,
@@ -533,10 +815,14 @@ class MissingImport(_message.Message):
         path: _builtins.str = ...,
         line: _builtins.int = ...,
         suggestion: _builtins.str = ...,
+        package: _builtins.str = ...,
+        manifest: _builtins.str = ...,
+        declaration: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "module", b"module", "path", b"path", "suggestion", b"suggestion"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declaration", b"declaration", "line", b"line", "manifest", b"manifest", "module", b"module", "note", b"note", "package", b"package", "path", b"path", "suggestion", b"suggestion"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -552,11 +838,14 @@ class Notice(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """UPPER_SNAKE_CASE: SYNTAX_ERROR, FILE_TOO_LARGE, …"""
     path: _builtins.str
     line: _builtins.int
     message: _builtins.str
+    subject: _builtins.str
+    """The file, module or package that it is about."""
     def __init__(
         self,
         *,
@@ -564,10 +853,11 @@ class Notice(_message.Message):
         path: _builtins.str = ...,
         line: _builtins.int = ...,
         message: _builtins.str = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "line", b"line", "message", b"message", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "line", b"line", "message", b"message", "path", b"path", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,24 +1034,50 @@ class RenderLockHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RegistryUrlsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ECOSYSTEM_FIELD_NUMBER: _builtins.int
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    REGISTRY_URLS_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     @_builtins.property
     def toolchains(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Requirement]: ...
+    @_builtins.property
+    def registry_urls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As in PlanHeader."""
+
     def __init__(
         self,
         *,
         ecosystem: _builtins.str = ...,
         toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         requirements: _abc.Iterable[Global___Requirement] | None = ...,
+        registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "requirements", b"requirements", "toolchains", b"toolchains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "registry_urls", b"registry_urls", "requirements", b"requirements", "toolchains", b"toolchains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,18 +1089,22 @@ class RenderLockResponse(_message.Message):
 
     LOCK_FIELD_NUMBER: _builtins.int
     PACKAGE_COUNT_FIELD_NUMBER: _builtins.int
+    NATIVE_LOCK_FIELD_NUMBER: _builtins.int
     lock: _builtins.bytes
     """Canonical bytes of qila.lock.json."""
     package_count: _builtins.int
+    native_lock: _builtins.bytes
+    """The native lock as others can use it."""
     def __init__(
         self,
         *,
         lock: _builtins.bytes = ...,
         package_count: _builtins.int = ...,
+        native_lock: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "package_count", b"package_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock", "native_lock", b"native_lock", "package_count", b"package_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -829,23 +1149,56 @@ class ExplainInstallResponse(_message.Message):
 
     PACKAGES_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageEvent]: ...
     @_builtins.property
     def failure(self) -> Global___InstallFailure: ...
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageProgress]: ...
     def __init__(
         self,
         *,
         packages: _abc.Iterable[Global___PackageEvent] | None = ...,
         failure: Global___InstallFailure | None = ...,
+        stages: _abc.Iterable[Global___StageProgress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "packages", b"packages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "packages", b"packages", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainInstallResponse: _TypeAlias = ExplainInstallResponse  # noqa: Y015
+
+@_typing.final
+class StageProgress(_message.Message):
+    """How far an installer is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    stage: Global___InstallStage.ValueType
+    done: _builtins.int
+    """Packages."""
+    total: _builtins.int
+    """Zero: not known yet."""
+    def __init__(
+        self,
+        *,
+        stage: Global___InstallStage.ValueType = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "stage", b"stage", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageProgress: _TypeAlias = StageProgress  # noqa: Y015
 
 @_typing.final
 class PackageEvent(_message.Message):
@@ -878,19 +1231,335 @@ class InstallFailure(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
     reason: Global___InstallFailureReason.ValueType
     detail: _builtins.str
     """The installer's own words, at most 8 KiB."""
+    @_builtins.property
+    def hints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences that say what to do, as what an unknown name was probably meant to be."""
+
     def __init__(
         self,
         *,
         reason: Global___InstallFailureReason.ValueType = ...,
         detail: _builtins.str = ...,
+        hints: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InstallFailure: _TypeAlias = InstallFailure  # noqa: Y015
+
+@_typing.final
+class ExplainRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ECOSYSTEM_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    MANIFESTS_FIELD_NUMBER: _builtins.int
+    ecosystem: _builtins.str
+    output: _builtins.bytes
+    """The end of stderr; at most 64 KiB."""
+    @_builtins.property
+    def manifests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the plan."""
+
+    def __init__(
+        self,
+        *,
+        ecosystem: _builtins.str = ...,
+        output: _builtins.bytes = ...,
+        manifests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "manifests", b"manifests", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
+
+@_typing.final
+class ExplainRunResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingImport]: ...
+    def __init__(
+        self,
+        *,
+        missing: _abc.Iterable[Global___MissingImport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunResponse: _TypeAlias = ExplainRunResponse  # noqa: Y015
+
+@_typing.final
+class RenderSbomRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """Of the part that was started last; at most 64 KiB."""
+    @_builtins.property
+    def header(self) -> Global___RenderSbomHeader:
+        """First message."""
+
+    @_builtins.property
+    def start(self) -> Global___SbomPart: ...
+    def __init__(
+        self,
+        *,
+        header: Global___RenderSbomHeader | None = ...,
+        start: Global___SbomPart | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "start", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___RenderSbomRequest: _TypeAlias = RenderSbomRequest  # noqa: Y015
+
+@_typing.final
+class RenderSbomHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    UNMANAGED_UNKNOWN_FIELD_NUMBER: _builtins.int
+    format: Global___SbomFormat.ValueType
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    time: _builtins.int
+    """When the exec began, in seconds since 1970 UTC."""
+    program: _builtins.str
+    """What it ran, for a person to read."""
+    unmanaged_unknown: _builtins.bool
+    """Nobody looked what programs had installed by themselves."""
+    def __init__(
+        self,
+        *,
+        format: Global___SbomFormat.ValueType = ...,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        time: _builtins.int = ...,
+        program: _builtins.str = ...,
+        unmanaged_unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "format", b"format", "program", b"program", "sandbox_id", b"sandbox_id", "time", b"time", "unmanaged_unknown", b"unmanaged_unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderSbomHeader: _TypeAlias = RenderSbomHeader  # noqa: Y015
+
+@_typing.final
+class SbomPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_FIELD_NUMBER: _builtins.int
+    UNMANAGED_ECOSYSTEM_FIELD_NUMBER: _builtins.int
+    lock: _builtins.bool
+    """A qila.lock.json."""
+    unmanaged_ecosystem: _builtins.str
+    """An inventory of packages that no lock stands behind, of this ecosystem."""
+    def __init__(
+        self,
+        *,
+        lock: _builtins.bool = ...,
+        unmanaged_ecosystem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "lock", b"lock", "unmanaged_ecosystem", b"unmanaged_ecosystem"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "lock", b"lock", "unmanaged_ecosystem", b"unmanaged_ecosystem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["lock", "unmanaged_ecosystem"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___SbomPart: _TypeAlias = SbomPart  # noqa: Y015
+
+@_typing.final
+class RenderSbomResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """At most 64 KiB."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderSbomResponse: _TypeAlias = RenderSbomResponse  # noqa: Y015
+
+@_typing.final
+class DiffLocksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """Of the lock that was started last; at most 64 KiB."""
+    @_builtins.property
+    def start(self) -> Global___DiffLocksStart: ...
+    def __init__(
+        self,
+        *,
+        start: Global___DiffLocksStart | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "part", b"part", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "part", b"part", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["start", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___DiffLocksRequest: _TypeAlias = DiffLocksRequest  # noqa: Y015
+
+@_typing.final
+class DiffLocksStart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    side: Global___DiffSide.ValueType
+    name: _builtins.str
+    """Its file name: "qila.lock.json", "package-lock.json", …"""
+    def __init__(
+        self,
+        *,
+        side: Global___DiffSide.ValueType = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffLocksStart: _TypeAlias = DiffLocksStart  # noqa: Y015
+
+@_typing.final
+class DiffLocksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    unchanged_count: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageChange]:
+        """In order of purl, without its version."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___PackageChange] | None = ...,
+        unchanged_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "unchanged_count", b"unchanged_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffLocksResponse: _TypeAlias = DiffLocksResponse  # noqa: Y015
+
+@_typing.final
+class PackageChange(_message.Message):
+    """`before` is absent if the package was added, `after` if it was removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___LockedPackage: ...
+    @_builtins.property
+    def after(self) -> Global___LockedPackage: ...
+    def __init__(
+        self,
+        *,
+        before: Global___LockedPackage | None = ...,
+        after: Global___LockedPackage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageChange: _TypeAlias = PackageChange  # noqa: Y015
+
+@_typing.final
+class LockedPackage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURL_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    LICENSE_TEXT_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    REQUIRED_BY_FIELD_NUMBER: _builtins.int
+    purl: _builtins.str
+    name: _builtins.str
+    version: _builtins.str
+    license: _builtins.str
+    """An SPDX expression, or NOASSERTION."""
+    license_text: _builtins.str
+    """What the package itself says, where that is no SPDX expression."""
+    direct: _builtins.bool
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def required_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Purls."""
+
+    def __init__(
+        self,
+        *,
+        purl: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        hashes: _abc.Iterable[_builtins.str] | None = ...,
+        license: _builtins.str = ...,
+        license_text: _builtins.str = ...,
+        direct: _builtins.bool = ...,
+        required_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "hashes", b"hashes", "license", b"license", "license_text", b"license_text", "name", b"name", "purl", b"purl", "required_by", b"required_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockedPackage: _TypeAlias = LockedPackage  # noqa: Y015

@@ -54,6 +54,21 @@ class ResolverServiceStub:
                 request_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallRequest.SerializeToString,
                 response_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallResponse.FromString,
                 _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/qila.resolver.v1.ResolverService/ExplainRun',
+                request_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
+        self.RenderSbom = channel.stream_stream(
+                '/qila.resolver.v1.ResolverService/RenderSbom',
+                request_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomRequest.SerializeToString,
+                response_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomResponse.FromString,
+                _registered_method=True)
+        self.DiffLocks = channel.stream_unary(
+                '/qila.resolver.v1.ResolverService/DiffLocks',
+                request_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksRequest.SerializeToString,
+                response_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksResponse.FromString,
+                _registered_method=True)
 
 
 class ResolverServiceServicer:
@@ -91,6 +106,29 @@ class ResolverServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRun(self, request, context):
+        """Reads the end of what a failed program printed on stderr: the imports that it did not find.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenderSbom(self, request_iterator, context):
+        """Renders the SBOM of an exec. The first message is the header, then the locks and inventories: each a `part` and its
+        chunks in order. INVALID_ARGUMENT: LOCK_INVALID, INVENTORY_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffLocks(self, request_iterator, context):
+        """Compares two sets of lockfiles: qila.lock.json, or native locks of any ecosystem. Each message starts a lock or
+        continues it. INVALID_ARGUMENT, reason LOCK_INVALID (metadata: name, line): a lock cannot be read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResolverServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +151,21 @@ def add_ResolverServiceServicer_to_server(servicer, server):
                     servicer.ExplainInstall,
                     request_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallRequest.FromString,
                     response_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunRequest.FromString,
+                    response_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunResponse.SerializeToString,
+            ),
+            'RenderSbom': grpc.stream_stream_rpc_method_handler(
+                    servicer.RenderSbom,
+                    request_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomRequest.FromString,
+                    response_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomResponse.SerializeToString,
+            ),
+            'DiffLocks': grpc.stream_unary_rpc_method_handler(
+                    servicer.DiffLocks,
+                    request_deserializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksRequest.FromString,
+                    response_serializer=qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +276,87 @@ class ResolverService:
             '/qila.resolver.v1.ResolverService/ExplainInstall',
             qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallRequest.SerializeToString,
             qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainInstallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.resolver.v1.ResolverService/ExplainRun',
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunRequest.SerializeToString,
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.ExplainRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenderSbom(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.resolver.v1.ResolverService/RenderSbom',
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomRequest.SerializeToString,
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.RenderSbomResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffLocks(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/qila.resolver.v1.ResolverService/DiffLocks',
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksRequest.SerializeToString,
+            qila_dot_resolver_dot_v1_dot_resolver__pb2.DiffLocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,16 @@ class ResolverServiceStub:
     """
     ExplainInstall: _grpc.UnaryUnaryMultiCallable[_resolver_pb2.ExplainInstallRequest, _resolver_pb2.ExplainInstallResponse]
     """Reads what an installer printed: which packages it named, and, when it failed, why."""
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_resolver_pb2.ExplainRunRequest, _resolver_pb2.ExplainRunResponse]
+    """Reads the end of what a failed program printed on stderr: the imports that it did not find."""
+    RenderSbom: _grpc.StreamStreamMultiCallable[_resolver_pb2.RenderSbomRequest, _resolver_pb2.RenderSbomResponse]
+    """Renders the SBOM of an exec. The first message is the header, then the locks and inventories: each a `part` and its
+    chunks in order. INVALID_ARGUMENT: LOCK_INVALID, INVENTORY_INVALID.
+    """
+    DiffLocks: _grpc.StreamUnaryMultiCallable[_resolver_pb2.DiffLocksRequest, _resolver_pb2.DiffLocksResponse]
+    """Compares two sets of lockfiles: qila.lock.json, or native locks of any ecosystem. Each message starts a lock or
+    continues it. INVALID_ARGUMENT, reason LOCK_INVALID (metadata: name, line): a lock cannot be read.
+    """
 
 @_typing.type_check_only
 class ResolverServiceAsyncStub(ResolverServiceStub):
@@ -70,6 +80,16 @@ class ResolverServiceAsyncStub(ResolverServiceStub):
     """
     ExplainInstall: _aio.UnaryUnaryMultiCallable[_resolver_pb2.ExplainInstallRequest, _resolver_pb2.ExplainInstallResponse]  # type: ignore[assignment]
     """Reads what an installer printed: which packages it named, and, when it failed, why."""
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_resolver_pb2.ExplainRunRequest, _resolver_pb2.ExplainRunResponse]  # type: ignore[assignment]
+    """Reads the end of what a failed program printed on stderr: the imports that it did not find."""
+    RenderSbom: _aio.StreamStreamMultiCallable[_resolver_pb2.RenderSbomRequest, _resolver_pb2.RenderSbomResponse]  # type: ignore[assignment]
+    """Renders the SBOM of an exec. The first message is the header, then the locks and inventories: each a `part` and its
+    chunks in order. INVALID_ARGUMENT: LOCK_INVALID, INVENTORY_INVALID.
+    """
+    DiffLocks: _aio.StreamUnaryMultiCallable[_resolver_pb2.DiffLocksRequest, _resolver_pb2.DiffLocksResponse]  # type: ignore[assignment]
+    """Compares two sets of lockfiles: qila.lock.json, or native locks of any ecosystem. Each message starts a lock or
+    continues it. INVALID_ARGUMENT, reason LOCK_INVALID (metadata: name, line): a lock cannot be read.
+    """
 
 class ResolverServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -110,5 +130,33 @@ class ResolverServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resolver_pb2.ExplainInstallResponse, _abc.Awaitable[_resolver_pb2.ExplainInstallResponse]]:
         """Reads what an installer printed: which packages it named, and, when it failed, why."""
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _resolver_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resolver_pb2.ExplainRunResponse, _abc.Awaitable[_resolver_pb2.ExplainRunResponse]]:
+        """Reads the end of what a failed program printed on stderr: the imports that it did not find."""
+
+    @_abc_1.abstractmethod
+    def RenderSbom(
+        self,
+        request_iterator: _MaybeAsyncIterator[_resolver_pb2.RenderSbomRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_resolver_pb2.RenderSbomResponse], _abc.AsyncIterator[_resolver_pb2.RenderSbomResponse]]:
+        """Renders the SBOM of an exec. The first message is the header, then the locks and inventories: each a `part` and its
+        chunks in order. INVALID_ARGUMENT: LOCK_INVALID, INVENTORY_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffLocks(
+        self,
+        request_iterator: _MaybeAsyncIterator[_resolver_pb2.DiffLocksRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_resolver_pb2.DiffLocksResponse, _abc.Awaitable[_resolver_pb2.DiffLocksResponse]]:
+        """Compares two sets of lockfiles: qila.lock.json, or native locks of any ecosystem. Each message starts a lock or
+        continues it. INVALID_ARGUMENT, reason LOCK_INVALID (metadata: name, line): a lock cannot be read.
+        """
 
 def add_ResolverServiceServicer_to_server(servicer: ResolverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
