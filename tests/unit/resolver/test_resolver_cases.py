@@ -1,4 +1,8 @@
-"""Each JSON file in tests/cases/resolver with `files` and `expect` is a case: a new one needs no code."""
+"""Each JSON file below tests/cases/resolver with `files` and `expect` is a case: a new one needs no code.
+
+Beside those it may hold `target` (fields of Target), `options` (fields of Options), `given_lock` (name and content) and
+`toolchain`.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,14 @@ from typing import Any
 import pytest
 
 from services.resolver.errors import ResolverError
-from services.resolver.model import Context, Plan, Target, WorkspaceFile
+from services.resolver.model import Context, Lockfile, Options, Plan, Target, WorkspaceFile
 from services.resolver.plan import plan
 from services.resolver.selection import select_files
 
-CASES = sorted((Path(__file__).parents[2] / "cases" / "resolver").glob("*.json"))
+CASES = sorted((Path(__file__).parents[2] / "cases" / "resolver").rglob("*.json"))
 PLAN_CASES = [path for path in CASES if "expect" in json.loads(path.read_text(encoding="utf-8"))]
-CONTEXT = Context(toolchain={"python": "3.13.5"})
+TOOLCHAIN = {"python": "3.13.5", "node": "24.11.0", "npm": "11.6.1"}
+CONTEXT = Context(toolchain=TOOLCHAIN)
 
 
 def content(value: Any) -> bytes:
@@ -29,13 +34,26 @@ def content(value: Any) -> bytes:
     return str(value["before"] + text * times).encode()
 
 
+def fields_of(value: dict[str, Any]) -> dict[str, Any]:
+    """The fields of one of the core's dataclasses; lists are tuples there."""
+    return {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+
+
+def lockfile_of(value: dict[str, Any]) -> Lockfile:
+    return Lockfile(name=value["name"], content=content(value["content"]))
+
+
 def plan_case(case: dict[str, Any]) -> Plan:
     files = {path: content(value) for path, value in case["files"].items()}
-    given = case.get("target", {})
-    target = Target(program=given.get("program", ""), args=tuple(given.get("args", ())))
+    target = Target(**fields_of(case.get("target", {})))
+    context = Context(
+        toolchain=TOOLCHAIN | case.get("toolchain", {}),
+        given_lock=lockfile_of(case["given_lock"]) if "given_lock" in case else None,
+        options=Options(**fields_of(case.get("options", {}))),
+    )
     listed = [WorkspaceFile(path=path, size=len(raw)) for path, raw in files.items()]
     selected = select_files(listed, target).paths
-    return plan({path: files[path] for path in selected}, list(files), target, CONTEXT)
+    return plan({path: files[path] for path in selected}, list(files), target, context)
 
 
 @pytest.mark.parametrize("path", PLAN_CASES, ids=lambda path: path.stem)
@@ -67,7 +85,7 @@ def observed(planned: Plan, expect: dict[str, Any]) -> dict[str, Any]:
         "manifests": list(planned.manifests),
         "steps": [step.kind.value for step in planned.steps],
         "launch": list(planned.launch.argv),
-        "env": {name: value for name, value in planned.launch.env.items() if name != "QILA_PYTHON_ENV"},
+        "env": {name: value for name, value in planned.launch.env.items() if not name.endswith("_ENV")},
         "fingerprint": "full" if planned.fingerprint else "empty",
         "staged": sorted(staged),
         "staged_contains": {
@@ -75,6 +93,8 @@ def observed(planned: Plan, expect: dict[str, Any]) -> dict[str, Any]:
             for path, text in expect.get("staged_contains", {}).items()
         },
         "undeclared": sorted({item.module for item in planned.undeclared}),
+        "declarations": {item.module: item.declaration for item in planned.undeclared if item.declaration},
+        "notes": {item.module: item.note for item in (*planned.undeclared, *planned.unknown) if item.note},
         "unknown": [item.module for item in planned.unknown],
         "optional": [item.module for item in planned.optional_skipped],
         "notices": notices,
