@@ -8,9 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 from services.resolver import errors
+from services.resolver.diff import diff_locks
+from services.resolver.locks import read_all_locks
 from services.resolver.model import (
     Context,
     InstallReport,
+    LockDiff,
+    Lockfile,
     Plan,
     RenderedLock,
     RunReport,
@@ -101,6 +105,19 @@ class ExplainRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DiffLocks:
+    """Ask what differs between two sets of locks; `toolchain` decides which entries of native locks apply."""
+
+    before: tuple[Lockfile, ...]
+    after: tuple[Lockfile, ...]
+    toolchain: Mapping[str, str]
+
+    def run(self) -> LockDiff:
+        """Answer in this process."""
+        return diff_locks(read_all_locks(self.before, self.toolchain), read_all_locks(self.after, self.toolchain))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """Which kind of message a body holds; sent in front of it."""
 
@@ -108,7 +125,7 @@ class Envelope:
 
 
 CALLS: Mapping[str, Any] = MappingProxyType(
-    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun)}
+    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun, DiffLocks)}
 )
 ANSWERS: Mapping[str, Any] = MappingProxyType(
     {
@@ -117,6 +134,7 @@ ANSWERS: Mapping[str, Any] = MappingProxyType(
         "MakeLock": RenderedLock,
         "ExplainInstall": InstallReport,
         "ExplainRun": RunReport,
+        "DiffLocks": LockDiff,
     }
 )
 ERRORS: Mapping[str, Any] = MappingProxyType(

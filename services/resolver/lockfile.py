@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from services.resolver.errors import LockError
 from services.resolver.model import LockedPackage
+from services.resolver.packages import version_of_purl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -211,19 +211,6 @@ def _check_package(package: LockedPackage, number: int) -> None:
     for item in package.locations:
         if item.startswith("/") or "\\" in item or not {"", ".", ".."}.isdisjoint(item.split("/")):
             raise _MisfitError("locations", f"{item[:80]!r} is not a path inside the environment", number)
-
-
-def version_of_purl(purl: str) -> str:
-    """The version in a purl; empty if it has none."""
-    return unquote(split_purl(purl)[1])
-
-
-def split_purl(purl: str) -> tuple[str, str]:
-    """A purl without its version, and the version as it is written there. Qualifiers stay with the first part."""
-    body, mark, rest = purl.partition("?")
-    name, at, version = body.rpartition("@")
-    # An "@" in front of the last "/" belongs to a scope that was not quoted.
-    return (name + mark + rest, version) if at and "/" not in version else (purl, "")
 
 
 def _check_keys(document: dict[str, Any], known: frozenset[str], required: frozenset[str], number: int | None) -> None:

@@ -11,6 +11,7 @@ from qila.resolver.v1 import resolver_pb2 as pb
 from qila.resolver.v1 import resolver_pb2_grpc
 from services.resolver.calls import ExplainInstall, ExplainRun, MakeLock, MakePlan, SelectFiles
 from services.resolver.errors import ResolverError
+from services.resolver.lock_messages import DiffUpload, diff_message
 from services.resolver.model import Context, Lockfile, WorkspaceFile
 from services.resolver.selection import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES
 from services.resolver.wire import (
@@ -143,7 +144,11 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
         self, requests: AsyncIterator[pb.DiffLocksRequest], context: ServicerContext
     ) -> pb.DiffLocksResponse:
         """See the proto."""
-        raise NotImplementedError
+        del context
+        upload = DiffUpload()
+        async for request in requests:
+            upload.add(request)
+        return diff_message(await self._run(upload.call()))
 
     async def _run(self, call: Any) -> Any:
         try:
