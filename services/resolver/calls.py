@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 from services.resolver import errors
 from services.resolver.diff import diff_locks
+from services.resolver.lockfile import read_qila_lock
 from services.resolver.locks import read_all_locks
 from services.resolver.model import (
     Context,
@@ -18,12 +20,17 @@ from services.resolver.model import (
     Plan,
     RenderedLock,
     RunReport,
+    Sbom,
+    SbomFormat,
+    SbomSubject,
     Selection,
     StepKind,
     Target,
     WorkspaceFile,
 )
 from services.resolver.plan import explain_install, explain_run, plan, render_lock, verify_install
+from services.resolver.planner import planner_of
+from services.resolver.sbom import render_sbom
 from services.resolver.selection import select_files
 
 
@@ -118,6 +125,30 @@ class DiffLocks:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """An inventory of packages that no lock stands behind."""
+
+    ecosystem: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderSbom:
+    """Ask for the SBOM of an exec; `locks` are the bytes of qila.lock.json."""
+
+    subject: SbomSubject
+    locks: tuple[bytes, ...]
+    unmanaged: tuple[Inventory, ...]
+    format: SbomFormat
+
+    def run(self) -> Sbom:
+        """Answer in this process."""
+        locks = [read_qila_lock(lock) for lock in self.locks]
+        found = [planner_of(item.ecosystem).unmanaged_packages(item.content) for item in self.unmanaged]
+        return render_sbom(self.subject, locks, chain.from_iterable(found), self.format)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """Which kind of message a body holds; sent in front of it."""
 
@@ -125,7 +156,10 @@ class Envelope:
 
 
 CALLS: Mapping[str, Any] = MappingProxyType(
-    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun, DiffLocks)}
+    {
+        call.__name__: call
+        for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun, DiffLocks, RenderSbom)
+    }
 )
 ANSWERS: Mapping[str, Any] = MappingProxyType(
     {
@@ -135,6 +169,7 @@ ANSWERS: Mapping[str, Any] = MappingProxyType(
         "ExplainInstall": InstallReport,
         "ExplainRun": RunReport,
         "DiffLocks": LockDiff,
+        "RenderSbom": Sbom,
     }
 )
 ERRORS: Mapping[str, Any] = MappingProxyType(

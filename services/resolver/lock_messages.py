@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qila.resolver.v1 import resolver_pb2 as pb
-from services.resolver.calls import DiffLocks
+from services.resolver.calls import DiffLocks, Inventory, RenderSbom
 from services.resolver.local import IMAGE_TOOLCHAIN
-from services.resolver.model import Lockfile
+from services.resolver.model import Lockfile, SbomFormat, SbomSubject
 from services.rpc.channel import MAX_MESSAGE_BYTES
 from services.rpc.errors import invalid_argument, resource_exhausted
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 MAX_TOTAL_BYTES = 64 << 20
 MAX_LOCKS = 16
 MAX_NAME = 256
+# The last second of the year 9999.
+MAX_TIME = 253_402_300_799
+SBOM_FORMATS = {
+    pb.SBOM_FORMAT_CYCLONEDX_1_6: SbomFormat.CYCLONEDX_1_6,
+    pb.SBOM_FORMAT_SPDX_2_3: SbomFormat.SPDX_2_3,
+}
 
 
 class Chunks:
@@ -79,6 +85,68 @@ class DiffUpload:
         if sum(other.side == start.side for other in self._starts) > MAX_LOCKS:
             raise resource_exhausted("LOCKS_TOO_MANY", f"more than {MAX_LOCKS} locks on one side")
         self._chunks.start()
+
+
+class SbomUpload:
+    """The parts of a RenderSbom request as they arrive."""
+
+    def __init__(self) -> None:
+        self._header: pb.RenderSbomHeader | None = None
+        self._starts: list[pb.SbomPart] = []
+        self._chunks = Chunks()
+
+    def add(self, request: pb.RenderSbomRequest) -> None:
+        """Take one message; raises QilaError."""
+        match request.WhichOneof("part"):
+            case "header":
+                self._header = request.header
+            case "start":
+                self._start(request.start)
+            case "chunk":
+                self._chunks.append(request.chunk)
+            case _:
+                raise invalid_argument("PART_MISSING", "a message of RenderSbom must have one part")
+
+    def call(self) -> RenderSbom:
+        """The whole request; raises QilaError if its header did not come or cannot be."""
+        header = self._header
+        if header is None:
+            raise invalid_argument("HEADER_MISSING", "the first message must be the header")
+        parts = list(zip(self._starts, self._chunks.contents(), strict=True))
+        return RenderSbom(
+            subject=_subject(header),
+            locks=tuple(content for start, content in parts if start.WhichOneof("kind") == "lock"),
+            unmanaged=tuple(
+                Inventory(ecosystem=start.unmanaged_ecosystem, content=content)
+                for start, content in parts
+                if start.WhichOneof("kind") == "unmanaged_ecosystem"
+            ),
+            format=SBOM_FORMATS[header.format],
+        )
+
+    def _start(self, start: pb.SbomPart) -> None:
+        if start.WhichOneof("kind") is None:
+            raise invalid_argument("PART_UNKNOWN", "a part must be a lock or an inventory")
+        self._starts.append(start)
+        if len(self._starts) > MAX_LOCKS:
+            raise resource_exhausted("LOCKS_TOO_MANY", f"more than {MAX_LOCKS} locks and inventories")
+        self._chunks.start()
+
+
+def _subject(header: pb.RenderSbomHeader) -> SbomSubject:
+    if header.format not in SBOM_FORMATS:
+        raise invalid_argument("FORMAT_UNKNOWN", "format must be CYCLONEDX_1_6 or SPDX_2_3")
+    if not header.exec_id or not header.sandbox_id:
+        raise invalid_argument("SUBJECT_MISSING", "sandbox_id and exec_id must be set")
+    if not 0 <= header.time <= MAX_TIME:
+        raise invalid_argument("TIME_INVALID", "time must be in seconds since 1970 and before the year 10000")
+    return SbomSubject(
+        sandbox_id=header.sandbox_id,
+        exec_id=header.exec_id,
+        time=header.time,
+        program=header.program[:MAX_NAME],
+        unmanaged_known=not header.unmanaged_unknown,
+    )
 
 
 def diff_message(diff: LockDiff) -> pb.DiffLocksResponse:

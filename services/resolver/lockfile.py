@@ -7,6 +7,8 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from packageurl import PackageURL
+
 from services.resolver.errors import LockError
 from services.resolver.model import LockedPackage
 from services.resolver.packages import version_of_purl
@@ -185,7 +187,7 @@ def _package(entry: Any, number: int) -> LockedPackage:
     if not isinstance(entry["direct"], bool):
         raise _MisfitError("direct", "direct must be true or false", number)
     package = LockedPackage(
-        purl=_matching(entry, "purl", PURL, number),
+        purl=_purl(entry, number),
         name=_text(entry, "name", number),
         version=_text(entry, "version", number),
         hashes=_texts(entry, "hashes", number),
@@ -197,6 +199,15 @@ def _package(entry: Any, number: int) -> LockedPackage:
     )
     _check_package(package, number)
     return package
+
+
+def _purl(entry: dict[str, Any], number: int) -> str:
+    purl = _matching(entry, "purl", PURL, number)
+    try:
+        PackageURL.from_string(purl)
+    except ValueError as error:
+        raise _MisfitError("purl", f"{purl[:80]!r} is not a purl", number) from error
+    return purl
 
 
 def _check_package(package: LockedPackage, number: int) -> None:

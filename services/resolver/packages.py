@@ -47,6 +47,13 @@ def version_of_purl(purl: str) -> str:
     return unquote(split_purl(purl)[1])
 
 
+def name_of_purl(purl: str) -> tuple[str, str]:
+    """The namespace, which may be empty, and the name in a purl."""
+    path = split_purl(purl)[0].partition("?")[0].partition("#")[0]
+    namespace, _, name = path.partition("/")[2].rpartition("/")
+    return unquote(namespace), unquote(name)
+
+
 def license_told(package: Told) -> str:
     """The licence's expression, else the package's own words; empty if neither is known."""
     return package.license_text if package.license in {"", NO_ASSERTION} else package.license
