@@ -51,7 +51,7 @@ def cli() -> None:
     """Run code that nobody has read yet: Qila finds what it needs, installs it once, runs it behind a wall."""
 
 
-for _command in (files.put, files.ls, files.get, files.rm, locks.lock):
+for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbom, locks.diff):
     cli.add_command(_command)
 
 
