@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from services.resolver.model import Context, Target
     from services.resolver.python.detect import Detection
-    from services.resolver.python.manifest import Manifest
-    from services.resolver.python.requirements_file import Declared
+    from services.resolver.python.manifests.find import Manifest
+    from services.resolver.python.manifests.requirements_file import Declared
     from services.resolver.python.target import Program
 
 ECOSYSTEM = "python"

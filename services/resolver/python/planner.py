@@ -11,7 +11,7 @@ from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_need
 from services.resolver.python.detect import Detector
 from services.resolver.python.failures import explain_failure
 from services.resolver.python.lock import locked_packages, verify_install
-from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
+from services.resolver.python.manifests.find import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
 from services.resolver.python.progress import parse_installer_line
 from services.resolver.python.scan import scan_source

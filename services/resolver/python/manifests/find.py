@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError
 from services.resolver.model import Notice, NoticeKind
-from services.resolver.python.pyproject import read_pyproject
-from services.resolver.python.requirements_file import Declared, read_requirements
+from services.resolver.python.manifests.pyproject import read_pyproject
+from services.resolver.python.manifests.requirements_file import Declared, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

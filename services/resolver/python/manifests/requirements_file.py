@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as ParsedRequirement
 
 from services.resolver.errors import ManifestError
-from services.resolver.python.text import decode_manifest
+from services.resolver.python.manifests.text import decode_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,8 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from services.resolver.errors import ManifestError
-from services.resolver.python.requirements_file import Declared, parse_requirement
-from services.resolver.python.text import decode_manifest
+from services.resolver.python.manifests.requirements_file import Declared, parse_requirement
+from services.resolver.python.manifests.text import decode_manifest
 
 TOML_PLACE = re.compile(r"\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
 MAX_DEPENDENCIES = 20_000
