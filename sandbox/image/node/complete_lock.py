@@ -3,8 +3,8 @@
 Usage: complete_lock.py REGISTRY
 
 Reads and writes ./package-lock.json (version 3). To each package come the fields that npm installs by: `integrity`,
-`bin`, `os`, `cpu`, `libc`, `engines`, `hasInstallScript` and `bundleDependencies`. What the lock says stays; where a hash of
-the lock is not the registry's, or a version is not there, a line says so and the exit code is 1.
+`bin`, `os`, `cpu`, `libc`, `engines`, `hasInstallScript` and `bundleDependencies`. What the lock says stays; where a
+hash of the lock is not the registry's, or a version is not there, a line says so and the exit code is 1.
 """
 
 import base64
