@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -160,6 +161,7 @@ async def test_program_is_planned_installed_and_run(world: World) -> None:
         "plan_made",
         "PHASE_INSTALL",
         "package",
+        "stage",
         "PHASE_RUN",
         "ended",
     ]
@@ -172,7 +174,8 @@ async def test_program_is_planned_installed_and_run(world: World) -> None:
     end = events[-1].ended
     assert (end.exited, end.length.stdout, end.length.stderr) == (3, 12, 3)
     fingerprint = made.fingerprint
-    assert world.sandbox.files[f".qila/env/python/{fingerprint}/qila.lock.json"] == b"locked|inventory"
+    lock = json.loads(world.sandbox.files[f".qila/env/python/{fingerprint}/qila.lock.json"])
+    assert (lock["native"], lock["inventory"]) == ("locked", "inventory")
     assert f".qila/env/python/{fingerprint}/.complete" in world.sandbox.files
     assert world.sandbox.links == {
         ".qila/current/python": f"../env/python/{fingerprint}",

@@ -35,10 +35,11 @@ async def executor_fake() -> FakeExecutor:
 async def stub(tmp_path: Path, executor_fake: FakeExecutor) -> AsyncIterator[Any]:
     await asyncio.to_thread(upgrade, tmp_path / "gateway.db")
     store = open_store(tmp_path / "gateway.db")
-    conductor = Conductor(
-        executor_port=executor_fake, resolver_port=FakeResolver(), store=store, config=ConductorConfig()
+    resolver = FakeResolver()
+    conductor = Conductor(executor_port=executor_fake, resolver_port=resolver, store=store, config=ConductorConfig())
+    servicer = GatewayServicer(
+        conductor=conductor, executor_port=executor_fake, resolver_port=resolver, store=store, patience=1
     )
-    servicer = GatewayServicer(conductor=conductor, executor_port=executor_fake, store=store, patience=1)
     server = await build_server(
         ServerConfig(address="127.0.0.1:0", service_names=("qila.gateway.v1.GatewayService",)),
         [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
