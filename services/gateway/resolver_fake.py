@@ -23,6 +23,7 @@ class FakeResolver:
         headers: what each plan was asked with.
         complete: false makes RenderLock refuse the install.
         missing: what a failed run is said not to have found, by the ends of its stderr.
+        deaf: plans do not have what is to be added.
         asked: set when files are to be selected; `pause` then holds the call.
     """
 
@@ -31,6 +32,7 @@ class FakeResolver:
         self.headers: list[resolver.PlanHeader] = []
         self.complete = True
         self.missing: dict[bytes, list[resolver.MissingImport]] = {}
+        self.deaf = False
         self.explained: list[resolver.ExplainRunRequest] = []
         self.asked = asyncio.Event()
         self.pause: asyncio.Event | None = None
@@ -60,7 +62,7 @@ class FakeResolver:
             raise invalid_argument("TARGET_NOT_FOUND", f"{header.target.file}: no such file in the workspace")
         self.plans += 1
         requirements = contents.get(MANIFEST, b"").decode().split()
-        plan = _plan(header.target.file, [*requirements, *header.options.added])
+        plan = _plan(header.target.file, [*requirements, *([] if self.deaf else header.options.added)])
         if header.target.command:
             plan.launch.argv[:] = header.target.command
         for module in contents[header.target.file].decode().split():
