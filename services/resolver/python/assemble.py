@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from services.resolver.errors import LockError
 from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
     ImportFinding,
     Launch,
+    Link,
     Notice,
     NoticeKind,
     Origin,
@@ -18,11 +20,13 @@ from services.resolver.model import (
     Plan,
     Requirement,
     Source,
+    UnmanagedInventory,
 )
 from services.resolver.python import installer
 from services.resolver.python.environment import marker_environment
+from services.resolver.python.lock import read_native_lock
 from services.resolver.python.table import import_table
-from services.resolver.python.target import PYTHON, launch_environment
+from services.resolver.python.target import PYTHON, WORKSPACE, launch_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,10 +34,13 @@ if TYPE_CHECKING:
     from services.resolver.model import Context, Target
     from services.resolver.python.detect import Detection
     from services.resolver.python.manifest import Manifest
+    from services.resolver.python.native_pylock import Pin
     from services.resolver.python.requirements_file import Declared
     from services.resolver.python.target import Program
 
 ECOSYSTEM = "python"
+PEOPLE_LINKS = (Link(path="deps", directory="lib"),)
+CACHES = (".qila/home/.cache",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +52,7 @@ class Needs:
     manifests: Mapping[str, bytes]
     constraints: tuple[str, ...] = ()
     locked: tuple[Declared, ...] = ()
+    added: tuple[str, ...] = ()
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     optional_skipped: tuple[ImportFinding, ...] = ()
@@ -97,10 +105,14 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
     launch = Launch(argv=(PYTHON, *program.argv, *target.args), env=launch_environment(program, environment))
     install = installer.install_commands(
         environment,
-        requirements=[item.specifier for item in needs.requirements],
-        constraints=needs.constraints,
-        locked=needs.locked,
-        previous_lock=context.previous_locks.get(ECOSYSTEM),
+        installer.Wanted(
+            requirements=[item.specifier for item in needs.requirements],
+            constraints=needs.constraints,
+            locked=needs.locked,
+            added=needs.added if needs.manifests else (),
+            preferred=_preferred(context),
+            builds=context.options.scripts,
+        ),
     )
     return Plan(
         ecosystem=ECOSYSTEM,
@@ -116,10 +128,27 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         steps=install.steps,
         fingerprint=digest,
         environment=environment,
-        native_lock=installer.LOCK if digest else "",
+        native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
         compile_argv=install.compile_argv,
+        links=PEOPLE_LINKS if digest else (),
+        unmanaged=_unmanaged(context.toolchain["python"]),
+        caches=CACHES,
     )
+
+
+def _preferred(context: Context) -> Sequence[Pin]:
+    """The pins of the last install; a lock that cannot be read is no preference."""
+    try:
+        return read_native_lock(context.previous_locks.get(ECOSYSTEM, b""), context.toolchain["python"])
+    except LockError:
+        return ()
+
+
+def _unmanaged(python: str) -> tuple[UnmanagedInventory, ...]:
+    """Where `pip install` of a program puts packages."""
+    path = f"{WORKSPACE}/.local/lib/python{'.'.join(python.split('.')[:2])}/site-packages"
+    return (UnmanagedInventory(path=path, argv=installer.inventory_command(path)),)
 
 
 def _applies(item: Declared, python: str) -> bool:

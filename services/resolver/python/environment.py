@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The Python of the sandbox image, where nobody says which one it is.
+SANDBOX_PYTHON = "3.13.0"
+
 
 def marker_environment(python: str) -> dict[str, str]:
     """Every marker variable for a full Python version such as 3.13.5; `extra` is empty."""

@@ -9,10 +9,12 @@ from services.resolver.errors import ToolchainMissingError
 from services.resolver.python import target as targets
 from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_needs, detected_needs
 from services.resolver.python.detect import Detector
+from services.resolver.python.environment import SANDBOX_PYTHON
 from services.resolver.python.failures import explain_failure
-from services.resolver.python.lock import locked_packages, verify_install
+from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
 from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
+from services.resolver.python.native_pylock import public_lock
 from services.resolver.python.progress import parse_installer_line
 from services.resolver.python.scan import scan_source
 from services.resolver.python.table import import_table, standard_library
@@ -112,12 +114,11 @@ class PythonPlanner:
 
     def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
         """See Planner."""
-        raise NotImplementedError
+        return unmanaged_packages(inventory, SANDBOX_PYTHON)
 
     def public_lock(self, native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:
         """See Planner."""
-        del registry_urls
-        return native_lock
+        return public_lock(native_lock, registry_urls)
 
     def reads_lock(self, lockfile: Lockfile) -> bool:
         """See Planner."""

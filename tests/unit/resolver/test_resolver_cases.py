@@ -116,7 +116,8 @@ def test_a_plan_has_all_that_an_install_needs() -> None:
     assert planned.environment == f"/sandbox/.qila/env/python/{planned.fingerprint}"
     assert planned.launch.env["QILA_PYTHON_ENV"] == planned.environment
     assert f"{planned.environment}/lib" in document["steps"][1]["argv"]
-    assert "--require-hashes" in document["steps"][1]["argv"]
+    assert document["steps"][1]["argv"][-1] == planned.native_lock
     assert planned.steps[0].argv[-1] == planned.staged[0].path
     assert planned.native_lock in planned.steps[0].argv
+    assert [(link.path, link.directory) for link in planned.links] == [("deps", "lib")]
     assert planned.inventory_argv[-1] == f"{planned.environment}/lib"
