@@ -102,7 +102,8 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
             package_policy=context.package_policy,
         )
     environment = installer.environment_path(digest) if digest else ""
-    launch = Launch(argv=(PYTHON, *program.argv, *target.args), env=launch_environment(program, environment))
+    command = target.command or (PYTHON, *program.argv)
+    launch = Launch(argv=(*command, *target.args), env=launch_environment(program, environment))
     install = installer.install_commands(
         environment,
         installer.Wanted(

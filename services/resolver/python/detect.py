@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement
 from services.resolver.python.guards import needed_imports
 from services.resolver.python.modules import Local, LocalModules
-from services.resolver.python.scan import Import, Scan, scan_source
+from services.resolver.python.scan import Import, Scan, scan_program
 from services.resolver.python.table import ImportTable, Provider, StandardLibrary
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ class Detector:
         self._seen: set[str] = set()
         self._noticed: set[tuple[str, str]] = set()
 
+    def require(self, module: str) -> None:
+        """Count a module that Python itself is told to run as imported."""
+        item = Import(module=module, line=0)
+        if not self._is_standard(item):
+            self._require("", item)
+
     def run(self, starts: Iterable[str]) -> Detection:
         """Scan the files and all that they import."""
         pending = list(starts)[::-1]
@@ -72,7 +78,7 @@ class Detector:
         return self._found
 
     def _scan_file(self, path: str) -> list[str]:
-        scan = scan_source(self._files[path], self._python)
+        scan = scan_program(path, self._files[path], self._python)
         self._report_problem(path, scan)
         needed, skipped = needed_imports(
             scan.imports, lambda item: self._is_available(path, item), lambda item: bool(self._providers(item))

@@ -11,12 +11,13 @@ from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_need
 from services.resolver.python.detect import Detector
 from services.resolver.python.environment import SANDBOX_PYTHON
 from services.resolver.python.failures import explain_failure
+from services.resolver.python.launching import Launcher
 from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
 from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
 from services.resolver.python.native_pylock import public_lock
+from services.resolver.python.notebook import NOTEBOOK_SUFFIX
 from services.resolver.python.progress import parse_installer_line
-from services.resolver.python.scan import scan_source
 from services.resolver.python.table import import_table, standard_library
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
         Target,
     )
 
+PROGRAM_SUFFIXES = (*SOURCE_SUFFIXES, NOTEBOOK_SUFFIX)
+
 
 class PythonPlanner:
     """Plans Python programs, by their manifest, else by their imports."""
@@ -43,12 +46,15 @@ class PythonPlanner:
 
     def claims(self, paths: Iterable[str], target: Target) -> int:
         """See Planner."""
-        if target.program:
-            return 2 if target.program.endswith(SOURCE_SUFFIXES) else 0
         names = set(paths)
+        if target.program:
+            main = f"{target.program.removeprefix('./').rstrip('/')}/{targets.MAIN_FILE}"
+            return 2 if target.program.endswith(PROGRAM_SUFFIXES) or main in names else 0
+        if target.module:
+            return 2
         if not names.isdisjoint((*targets.ENTRIES, REQUIREMENTS_FILE, PYPROJECT)):
             return 2
-        return 1 if any(path.endswith(SOURCE_SUFFIXES) for path in names) else 0
+        return 1 if any(path.endswith(PROGRAM_SUFFIXES) for path in names) else 0
 
     def manifests(self, path: str) -> bool:
         """See Planner."""
@@ -56,7 +62,7 @@ class PythonPlanner:
 
     def sources(self, path: str) -> bool:
         """See Planner."""
-        return path.endswith(SOURCE_SUFFIXES)
+        return path.endswith(PROGRAM_SUFFIXES)
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
@@ -70,19 +76,20 @@ class PythonPlanner:
         version = tuple(int(part) for part in python.split("."))
         paths = list(tree)
         modules = LocalModules(paths)
-        path = targets.find_program(paths, target)
-        scan = scan_source(files.get(path, b""), version)
-        relative = any(item.level for item in scan.imports)
-        program = targets.program_of(path, modules, uses_relative_imports=relative)
-        detection = Detector(
+        launcher = Launcher(files=files, paths=paths, modules=modules, python=version)
+        program = launcher.choose(target, has_manifest=any(self.manifests(path) for path in files))
+        detector = Detector(
             files=files,
             modules=modules,
-            roots=program.roots,
+            roots=(*program.roots, *program.test_roots),
             python=version,
             table=import_table(),
             library=standard_library(),
-        ).run([path])
-        directories = targets.directories_above(path)
+        )
+        if program.runs:
+            detector.require(program.runs)
+        detection = detector.run(program.starts)
+        directories = targets.directories_above(program.path)
         manifest, passed_over = find_manifest(files, directories, python)
         needs = (
             detected_needs(detection, passed_over) if manifest is None else declared_needs(manifest, detection, python)

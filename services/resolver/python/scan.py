@@ -16,6 +16,7 @@ import tree_sitter_python
 from tree_sitter import Language, Parser
 
 from services.resolver.python.conditions import evaluate
+from services.resolver.python.notebook import NOTEBOOK_SUFFIX, read_notebook
 from services.resolver.python.source import read_source
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ class _Walk:
     """What the walk knows about the place it is at."""
 
     guards: tuple[Guard, ...] = ()
+
+
+def scan_program(path: str, raw: bytes, python: tuple[int, ...]) -> Scan:
+    """The imports of a Python file or a notebook, with the lines of that file; raises ManifestError for the latter."""
+    if not path.endswith(NOTEBOOK_SUFFIX):
+        return scan_source(raw, python)
+    script = read_notebook(path, raw)
+    scan = scan_source(script.content, python)
+    imports = tuple(replace(item, line=script.lines[item.line - 1]) for item in scan.imports)
+    return Scan(imports=imports, problem=scan.problem, line=script.lines[scan.line - 1] if scan.line else 0)
 
 
 def scan_source(raw: bytes, python: tuple[int, ...]) -> Scan:
