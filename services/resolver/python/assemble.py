@@ -10,7 +10,6 @@ from packaging.utils import canonicalize_name
 from services.resolver.errors import LockError
 from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
-    ImportFinding,
     Launch,
     Link,
     Notice,
@@ -24,15 +23,16 @@ from services.resolver.model import (
 )
 from services.resolver.python import installer
 from services.resolver.python.environment import marker_environment
+from services.resolver.python.findings import describe, undeclared_imports
 from services.resolver.python.lock import read_native_lock
-from services.resolver.python.table import import_table
+from services.resolver.python.requirements_file import parse_requirement
 from services.resolver.python.target import PYTHON, WORKSPACE, launch_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.resolver.model import Context, Target
-    from services.resolver.python.detect import Detection
+    from services.resolver.model import Context, ImportFinding, Options, Target
+    from services.resolver.python.detection import Detection
     from services.resolver.python.manifest import Manifest
     from services.resolver.python.native_pylock import Pin
     from services.resolver.python.requirements_file import Declared
@@ -59,34 +59,75 @@ class Needs:
     notices: tuple[Notice, ...] = ()
 
 
-def detected_needs(detection: Detection, passed_over: Sequence[Notice]) -> Needs:
-    """What the imports ask for; `passed_over` tells of manifests that say nothing about dependencies."""
-    requirements = sorted(detection.requirements.values(), key=lambda item: item.name)
+def detected_needs(detection: Detection, passed_over: Sequence[Notice], options: Options) -> Needs:
+    """What the imports ask for, if they are to be heard; `passed_over` tells of manifests that say nothing."""
+    detected = sorted(detection.requirements.values(), key=lambda item: item.name) if options.detect else []
+    requirements = (*detected, *_added(options, {item.name for item in detected}))
+    undeclared = () if options.detect else describe(undeclared_imports(detection, set()), {})
     return Needs(
         source=Source.DETECTED if requirements else Source.NONE,
-        requirements=tuple(requirements),
+        requirements=requirements,
         manifests={},
+        undeclared=undeclared,
         unknown=tuple(detection.unknown),
-        optional_skipped=tuple(detection.optional_skipped),
+        optional_skipped=describe(detection.optional_skipped, {}),
         notices=(*passed_over, *detection.notices),
     )
 
 
-def declared_needs(manifest: Manifest, detection: Detection, python: str) -> Needs:
-    """What the manifest asks for; imports that it does not declare are reported, not installed."""
+def declared_needs(manifest: Manifest, detection: Detection, python: str, options: Options) -> Needs:
+    """What the manifest asks for; imports that it does not declare are reported, and installed only if asked for."""
     applying = [item for item in manifest.requirements if _applies(item, python)]
     requirements = tuple(_requirement(item) for item in applying)
     declared = {item.name for item in requirements}
+    undeclared = describe(undeclared_imports(detection, declared), manifest.files)
+    added = [*_added(options, declared)]
+    if options.install_missing and options.detect:
+        added += _missing(undeclared, {item.name for item in added})
+    notices = [item for item in detection.notices if not _says_nothing_new(item, declared, manifest)]
     return Needs(
         source=Source.MANIFEST,
-        requirements=requirements,
+        requirements=(*requirements, *added),
         manifests=manifest.files,
         constraints=tuple(str(item.specifier) for item in manifest.constraints),
         locked=tuple(applying) if manifest.is_lock else (),
-        undeclared=tuple(_undeclared(detection, declared)),
-        optional_skipped=tuple(detection.optional_skipped),
-        notices=(*manifest.notices, *(item for item in detection.notices if item.kind is not NoticeKind.ALIAS_USED)),
+        added=tuple(item.specifier for item in added),
+        undeclared=undeclared,
+        optional_skipped=describe(detection.optional_skipped, manifest.files),
+        notices=(*manifest.notices, *notices),
     )
+
+
+def _says_nothing_new(notice: Notice, declared: set[str], manifest: Manifest) -> bool:
+    """Whether a notice of the imports does not matter where a manifest decides."""
+    if notice.kind is NoticeKind.INSTALL_HINT:
+        return manifest.is_lock or notice.subject in declared
+    return notice.kind is NoticeKind.ALIAS_USED
+
+
+def _added(options: Options, present: set[str]) -> list[Requirement]:
+    """What the exec adds to what is there already; raises ManifestError for what is no requirement."""
+    found = {}
+    for text in options.added:
+        name = str(canonicalize_name(parse_requirement("added", 0, text).name))
+        if name not in present:
+            origin = Origin(kind=OriginKind.ADDED, path="", line=0, note="asked for by the exec")
+            found[name] = Requirement(specifier=text, name=name, origins=(origin,))
+    return list(found.values())
+
+
+def _missing(undeclared: Sequence[ImportFinding], present: set[str]) -> list[Requirement]:
+    """What undeclared imports need, as far as it is known."""
+    found: dict[str, Requirement] = {}
+    for item in undeclared:
+        if not item.package or item.package in present:
+            continue
+        origin = Origin(
+            kind=OriginKind.ADDED, path=item.path, line=item.line, module=item.module, note="imported, not declared"
+        )
+        known = found[item.package].origins if item.package in found else ()
+        found[item.package] = Requirement(specifier=item.suggestion, name=item.package, origins=(*known, origin))
+    return list(found.values())
 
 
 def assemble(needs: Needs, program: Program, target: Target, context: Context) -> Plan:
@@ -100,6 +141,8 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
             toolchain={"python": context.toolchain["python"]},
             platform=context.platform,
             package_policy=context.package_policy,
+            added=needs.added,
+            settings=_settings(context.options),
         )
     environment = installer.environment_path(digest) if digest else ""
     command = target.command or (PYTHON, *program.argv)
@@ -138,6 +181,16 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
     )
 
 
+def _settings(options: Options) -> Mapping[str, Sequence[str]]:
+    """What an exec chooses beside its requirements, as far as it decides what is installed and how."""
+    chosen = {
+        "extras": sorted(options.extras),
+        "groups": sorted(options.groups),
+        "builds": [] if options.scripts else ["no"],
+    }
+    return {name: values for name, values in chosen.items() if values}
+
+
 def _preferred(context: Context) -> Sequence[Pin]:
     """The pins of the last install; a lock that cannot be read is no preference."""
     try:
@@ -163,18 +216,3 @@ def _requirement(item: Declared) -> Requirement:
         name=str(canonicalize_name(item.specifier.name)),
         origins=(Origin(kind=OriginKind.MANIFEST, path=item.path, line=item.line),),
     )
-
-
-def _undeclared(detection: Detection, declared: set[str]) -> Sequence[ImportFinding]:
-    """Imports that nothing declared provides. One that shares its name with a declared package is not among them."""
-    modules = {name.replace("-", "_") for name in declared}
-    missing = [
-        ImportFinding(module=origin.module, path=origin.path, line=origin.line, suggestion=requirement.specifier)
-        for requirement in detection.requirements.values()
-        if requirement.name not in declared
-        for origin in requirement.origins
-        if origin.module.partition(".")[0].lower() not in modules
-        and declared.isdisjoint(import_table().alternatives(origin.module))
-    ]
-    missing += [item for item in detection.unknown if item.module.partition(".")[0].lower() not in modules]
-    return sorted(missing, key=lambda item: (item.path, item.line, item.module))

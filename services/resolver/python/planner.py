@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ToolchainMissingError
@@ -11,6 +12,7 @@ from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_need
 from services.resolver.python.detect import Detector
 from services.resolver.python.environment import SANDBOX_PYTHON
 from services.resolver.python.failures import explain_failure
+from services.resolver.python.findings import describe
 from services.resolver.python.launching import Launcher
 from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
 from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
@@ -18,7 +20,9 @@ from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
 from services.resolver.python.native_pylock import public_lock
 from services.resolver.python.notebook import NOTEBOOK_SUFFIX
 from services.resolver.python.progress import parse_installer_line
+from services.resolver.python.run_failures import explain_run
 from services.resolver.python.table import import_table, standard_library
+from services.resolver.python.unused import misleading_names, unused_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +66,7 @@ class PythonPlanner:
 
     def sources(self, path: str) -> bool:
         """See Planner."""
-        return path.endswith(PROGRAM_SUFFIXES)
+        return path.endswith(SOURCE_SUFFIXES) or ("/" not in path and path.endswith(NOTEBOOK_SUFFIX))
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
@@ -91,9 +95,14 @@ class PythonPlanner:
         detection = detector.run(program.starts)
         directories = targets.directories_above(program.path)
         manifest, passed_over = find_manifest(files, directories, python)
-        needs = (
-            detected_needs(detection, passed_over) if manifest is None else declared_needs(manifest, detection, python)
-        )
+        if manifest is None:
+            needs = detected_needs(detection, passed_over, context.options)
+        else:
+            needs = declared_needs(manifest, detection, python, context.options)
+            if program.starts and not manifest.is_lock:
+                words = (*program.runs.split("."), *target.command, *target.args)
+                unused = unused_requirements(manifest.requirements, detection, files, words)
+                needs = replace(needs, notices=(*needs.notices, *misleading_names(manifest.requirements), *unused))
         return assemble(needs, program, target, context)
 
     def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
@@ -107,7 +116,7 @@ class PythonPlanner:
 
     def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
         """See Planner."""
-        raise NotImplementedError
+        return list(describe(explain_run(output), dict.fromkeys(manifests, b"")))
 
     def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
         """See Planner."""
