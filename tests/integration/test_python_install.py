@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from sandboxd_harness import Sandbox  # type: ignore[import-not-found]  # as abo
 
 from services.executor.egress.registries import load_registries
 from services.resolver.model import Context, Options, Plan, Target
-from services.resolver.plan import plan
+from services.resolver.plan import explain_run, plan
 from services.resolver.python.lock import read_native_lock
 from services.resolver.python.native_pylock import public_lock
 
@@ -78,3 +79,34 @@ def test_authors_lock_keeps_its_hashes_when_something_is_added(place: Workplace)
 
 def test_package_without_a_wheel_is_not_built_where_builds_are_not_allowed(place: Workplace) -> None:
     assert "no usable wheels" in install(place, planned({"main.py": "import docopt\n"}, scripts=False), code=1)
+
+
+def test_notebook_runs_with_what_it_needs(place: Workplace) -> None:
+    cells = [["%pip install six\n", "import six, docopt"], ["six.__version__.count('.')"], ["import docopt.nope"]]
+    notebook = {"nbformat": 4, "cells": [{"cell_type": "code", "source": source} for source in cells]}
+    files = {"a.ipynb": json.dumps(notebook, indent=1)}
+    made = planned(files)
+    install(place, made)
+    variables = [f"{name}={value}" for name, value in made.launch.env.items()]
+    script = f"""
+        echo {base64.b64encode(files["a.ipynb"].encode()).decode()} | base64 -d > a.ipynb
+        {shlex.join(["env", *variables, *made.launch.argv])}
+        """
+    output = place.run(script, code=1)
+    assert output.startswith("2\n")
+    assert 'a.ipynb, cell 3", line 1' in output
+    (missing,) = explain_run("python", output.encode(), ()).missing
+    assert (missing.module, missing.line, missing.suggestion) == ("docopt.nope", 1, "")
+
+
+def test_script_of_a_project_runs(place: Workplace) -> None:
+    project = '[project]\nname = "x"\ndependencies = []\n[project.scripts]\nhello = "pkg.cli:main"\n'
+    files = {"pyproject.toml": project, "pkg/__init__.py": "", "pkg/cli.py": "def main():\n    print('hello')\n"}
+    made = planned(files)
+    script = f"""
+        mkdir pkg
+        touch pkg/__init__.py
+        echo {base64.b64encode(files["pkg/cli.py"].encode()).decode()} | base64 -d > pkg/cli.py
+        {shlex.join(["env", "PYTHONPATH=.", *made.launch.argv])}
+        """
+    assert place.run(script) == "hello\n"
