@@ -68,6 +68,7 @@ def meant(name: str) -> str:
 
 def missing_package(name: str) -> str:
     """What to do about a requirement that PyPI does not have, in a sentence."""
+    name = name[:MAX_COMPARED]
     canonical = str(canonicalize_name(name))
     if _is_standard(canonical):
         return f"{name} is a part of Python; remove it from the requirements"

@@ -11,6 +11,8 @@ from services.resolver.errors import ManifestError
 
 NOTEBOOK_SUFFIX = ".ipynb"
 MAX_CELLS = 10_000
+# A notebook that writes its text in another way than all tools do is not searched for ever.
+MAX_MISSES = 100
 # Cell magics whose body is Python all the same.
 PYTHON_BODIES = ("%%time", "%%timeit", "%%capture", "%%prun", "%%python", "%%python3")
 MAGIC = re.compile(r"(?P<indent>[ \t]*)(?P<magic>[%!?][^\n]*|[\w.]+\?{1,2}[ \t]*$)")
@@ -52,15 +54,19 @@ class _Places:
         self._text = text
         self._position = 0
         self._line = 1
+        self._misses = 0
 
     def line_of(self, source: str) -> int:
         """The line of the file on which a line of a cell stands; the last one found if it is written otherwise."""
+        if not source.strip() or self._misses > MAX_MISSES:
+            return self._line
         for written in (json.dumps(source, ensure_ascii=False)[1:-1], json.dumps(source)[1:-1]):
-            found = self._text.find(written, self._position) if source.strip() else -1
+            found = self._text.find(written, self._position)
             if found >= 0:
                 self._line += self._text.count("\n", self._position, found)
                 self._position = found
-                break
+                return self._line
+        self._misses += 1
         return self._line
 
 

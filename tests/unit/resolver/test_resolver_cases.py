@@ -121,3 +121,22 @@ def test_a_plan_has_all_that_an_install_needs() -> None:
     assert planned.native_lock in planned.steps[0].argv
     assert [(link.path, link.directory) for link in planned.links] == [("deps", "lib")]
     assert planned.inventory_argv[-1] == f"{planned.environment}/lib"
+
+
+def fingerprint_with(**options: Any) -> str:
+    files = {"main.py": b"import yaml\nimport requests\n", "requirements.txt": b"requests\n"}
+    return plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN, options=Options(**options))).fingerprint
+
+
+def test_all_that_decides_an_install_is_in_the_fingerprint() -> None:
+    chosen: list[dict[str, Any]] = [
+        {},
+        {"install_missing": True},
+        {"added": ("six",)},
+        {"added": ("six>=1",)},
+        {"extras": ("a",)},
+        {"groups": ("a",)},
+        {"scripts": False},
+    ]
+    assert len({fingerprint_with(**options) for options in chosen}) == len(chosen)
+    assert fingerprint_with(added=("requests",)) == fingerprint_with()
