@@ -111,6 +111,8 @@ class Launcher:
         named = self._named(target.args)
         if named or top in TEST_RUNNERS:
             return named or self._tests()
+        if top in standard_library().modules:
+            return ()
         try:
             return (find_program(self._paths, ENTRY),)
         except (TargetNotFoundError, TargetAmbiguousError):
