@@ -22,10 +22,10 @@ from services.resolver.model import (
     UnmanagedInventory,
 )
 from services.resolver.python import installer
-from services.resolver.python.environment import marker_environment
 from services.resolver.python.findings import describe, undeclared_imports
 from services.resolver.python.lock import read_native_lock
-from services.resolver.python.requirements_file import parse_requirement
+from services.resolver.python.manifests.locked import all_pins
+from services.resolver.python.manifests.requirements_file import parse_requirement
 from services.resolver.python.target import PYTHON, WORKSPACE, launch_environment
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
     from services.resolver.model import Context, ImportFinding, Options, Target
     from services.resolver.python.detection import Detection
-    from services.resolver.python.manifest import Manifest
+    from services.resolver.python.locks.model import Lock
+    from services.resolver.python.manifests.manifest import Manifest
+    from services.resolver.python.manifests.request import Request
+    from services.resolver.python.manifests.requirements_file import Declared
     from services.resolver.python.native_pylock import Pin
-    from services.resolver.python.requirements_file import Declared
     from services.resolver.python.target import Program
 
 ECOSYSTEM = "python"
@@ -52,6 +54,7 @@ class Needs:
     manifests: Mapping[str, bytes]
     constraints: tuple[str, ...] = ()
     locked: tuple[Declared, ...] = ()
+    preferred_lock: bytes = b""
     added: tuple[str, ...] = ()
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
@@ -75,34 +78,64 @@ def detected_needs(detection: Detection, passed_over: Sequence[Notice], options:
     )
 
 
-def declared_needs(manifest: Manifest, detection: Detection, python: str, options: Options) -> Needs:
+def declared_needs(manifest: Manifest, detection: Detection, request: Request, options: Options) -> Needs:
     """What the manifest asks for; imports that it does not declare are reported, and installed only if asked for."""
-    applying = [item for item in manifest.requirements if _applies(item, python)]
-    requirements = tuple(_requirement(item) for item in applying)
-    declared = {item.name for item in requirements}
+    applying = [item for item in manifest.requirements if request.applies(item.specifier.marker)]
+    requirements = tuple(_requirement(item, manifest.lock) for item in applying)
+    pins = all_pins(manifest.lock) if manifest.lock and not manifest.drifted else ()
+    declared = {item.name for item in requirements} | {item.specifier.name for item in pins}
     undeclared = describe(undeclared_imports(detection, declared), manifest.files)
-    added = [*_added(options, declared)]
-    if options.install_missing and options.detect:
-        added += _missing(undeclared, {item.name for item in added})
-    notices = [item for item in detection.notices if not _says_nothing_new(item, declared, manifest)]
+    added = _additions(undeclared, declared, options)
+    in_force = bool(pins)
+    hashed = in_force and all(item.hashes for item in pins)
+    # A lock that is not installed as it stands still decides the versions.
+    pinned = [str(item.specifier) for item in pins] if added or not hashed else []
     return Needs(
-        source=Source.MANIFEST,
+        source=Source.LOCK if in_force else Source.MANIFEST,
         requirements=(*requirements, *added),
         manifests=manifest.files,
-        constraints=tuple(str(item.specifier) for item in manifest.constraints),
-        locked=tuple(applying) if manifest.is_lock else (),
+        constraints=(*(str(item.specifier) for item in manifest.constraints), *pinned),
+        locked=_locked(applying, pins, hashed=hashed, manifest=manifest),
+        preferred_lock=_preferences(manifest),
         added=tuple(item.specifier for item in added),
         undeclared=undeclared,
         optional_skipped=describe(detection.optional_skipped, manifest.files),
-        notices=(*manifest.notices, *notices),
+        notices=(
+            *manifest.notices,
+            *(item for item in detection.notices if not _says_nothing_new(item, declared, manifest)),
+        ),
     )
+
+
+def _locked(
+    applying: Sequence[Declared], pins: Sequence[Declared], *, hashed: bool, manifest: Manifest
+) -> tuple[Declared, ...]:
+    """What is installed without a solve: all pins of a hashed lock, or a manifest that is its own lock."""
+    if pins:
+        return tuple(pins) if hashed else ()
+    return tuple(applying) if manifest.is_lock else ()
+
+
+def _preferences(manifest: Manifest) -> bytes:
+    """The versions of a lock that has drifted, as requirements."""
+    if manifest.lock is None or not manifest.drifted:
+        return b""
+    return "".join(f"{pin.name}=={pin.version}\n" for pin in manifest.lock.pins).encode()
 
 
 def _says_nothing_new(notice: Notice, declared: set[str], manifest: Manifest) -> bool:
     """Whether a notice of the imports does not matter where a manifest decides."""
     if notice.kind is NoticeKind.INSTALL_HINT:
-        return manifest.is_lock or notice.subject in declared
+        return not manifest.written or notice.subject in declared
     return notice.kind is NoticeKind.ALIAS_USED
+
+
+def _additions(undeclared: Sequence[ImportFinding], declared: set[str], options: Options) -> tuple[Requirement, ...]:
+    """What the exec adds to a manifest: what it names, and if it says so what is imported and not declared."""
+    added = _added(options, declared)
+    if options.install_missing and options.detect:
+        added += _missing(undeclared, {item.name for item in added})
+    return tuple(added)
 
 
 def _added(options: Options, present: set[str]) -> list[Requirement]:
@@ -154,7 +187,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
             constraints=needs.constraints,
             locked=needs.locked,
             added=needs.added if needs.manifests else (),
-            preferred=_preferred(context),
+            preferred=_preferred(needs, context),
             builds=context.options.scripts,
         ),
     )
@@ -191,10 +224,11 @@ def _settings(options: Options) -> Mapping[str, Sequence[str]]:
     return {name: values for name, values in chosen.items() if values}
 
 
-def _preferred(context: Context) -> Sequence[Pin]:
-    """The pins of the last install; a lock that cannot be read is no preference."""
+def _preferred(needs: Needs, context: Context) -> Sequence[Pin]:
+    """The pins of a lock that has drifted, else those of the last install; one that cannot be read is no preference."""
+    lock = needs.preferred_lock or context.previous_locks.get(ECOSYSTEM, b"")
     try:
-        return read_native_lock(context.previous_locks.get(ECOSYSTEM, b""), context.toolchain["python"])
+        return read_native_lock(lock, context.toolchain["python"])
     except LockError:
         return ()
 
@@ -205,14 +239,11 @@ def _unmanaged(python: str) -> tuple[UnmanagedInventory, ...]:
     return (UnmanagedInventory(path=path, argv=installer.inventory_command(path)),)
 
 
-def _applies(item: Declared, python: str) -> bool:
-    marker = item.specifier.marker
-    return marker is None or marker.evaluate(marker_environment(python))
-
-
-def _requirement(item: Declared) -> Requirement:
+def _requirement(item: Declared, lock: Lock | None) -> Requirement:
+    from_lock = lock is not None and item.path == lock.path
+    kind = OriginKind.LOCK if from_lock else OriginKind.MANIFEST
     return Requirement(
         specifier=str(item.specifier),
         name=str(canonicalize_name(item.specifier.name)),
-        origins=(Origin(kind=OriginKind.MANIFEST, path=item.path, line=item.line),),
+        origins=(Origin(kind=kind, path=item.path, line=item.line),),
     )

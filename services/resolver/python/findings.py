@@ -10,7 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from services.resolver.model import ImportFinding
-from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE
+from services.resolver.python.manifests.readers import PYPROJECT, REQUIREMENTS_FILE
 from services.resolver.python.names import is_generic, unknown_module
 from services.resolver.python.table import import_table, standard_library
 

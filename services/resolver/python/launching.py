@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
 from services.resolver.model import Target
-from services.resolver.python.manifest import PYPROJECT
+from services.resolver.python.manifests.readers import PYPROJECT
 from services.resolver.python.modules import SOURCE_SUFFIXES, join
 from services.resolver.python.scan import scan_source
 from services.resolver.python.scripts import read_scripts

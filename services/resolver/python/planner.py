@@ -15,7 +15,10 @@ from services.resolver.python.failures import explain_failure
 from services.resolver.python.findings import describe
 from services.resolver.python.launching import Launcher
 from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
-from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
+from services.resolver.python.locks.outside import locked_by, reads_lock
+from services.resolver.python.manifests.find import decisive_manifest, is_manifest
+from services.resolver.python.manifests.readers import READERS, keep_imported
+from services.resolver.python.manifests.request import request_of
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
 from services.resolver.python.native_pylock import public_lock
 from services.resolver.python.notebook import NOTEBOOK_SUFFIX
@@ -56,13 +59,13 @@ class PythonPlanner:
             return 2 if target.program.endswith(PROGRAM_SUFFIXES) or main in names else 0
         if target.module:
             return 2
-        if not names.isdisjoint((*targets.ENTRIES, REQUIREMENTS_FILE, PYPROJECT)):
+        if not names.isdisjoint((*targets.ENTRIES, *READERS)):
             return 2
         return 1 if any(path.endswith(PROGRAM_SUFFIXES) for path in names) else 0
 
     def manifests(self, path: str) -> bool:
         """See Planner."""
-        return path.rpartition("/")[2] == PYPROJECT or is_includable(path)
+        return is_manifest(path)
 
     def sources(self, path: str) -> bool:
         """See Planner."""
@@ -94,15 +97,19 @@ class PythonPlanner:
             detector.require(program.runs)
         detection = detector.run(program.starts)
         directories = targets.directories_above(program.path)
-        manifest, passed_over = find_manifest(files, directories, python)
+        request = request_of(files, context)
+        manifest, notices = decisive_manifest(program.path, directories, request, context.given_lock)
+        if manifest is not None:
+            manifest, left_out = keep_imported(manifest, detection.requirements)
+            notices += left_out
         if manifest is None:
-            needs = detected_needs(detection, passed_over, context.options)
+            needs = detected_needs(detection, notices, context.options)
         else:
-            needs = declared_needs(manifest, detection, python, context.options)
-            if program.starts and not manifest.is_lock:
-                words = (*program.runs.split("."), *target.command, *target.args)
-                unused = unused_requirements(manifest.requirements, detection, files, words)
-                needs = replace(needs, notices=(*needs.notices, *misleading_names(manifest.requirements), *unused))
+            written = manifest.written if program.starts else ()
+            words = (*program.runs.split("."), *target.command, *target.args)
+            notices += (*manifest.notices, *misleading_names(written))
+            notices += tuple(unused_requirements(written, detection, files, words))
+            needs = declared_needs(replace(manifest, notices=notices), detection, request, context.options)
         return assemble(needs, program, target, context)
 
     def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
@@ -138,8 +145,8 @@ class PythonPlanner:
 
     def reads_lock(self, lockfile: Lockfile) -> bool:
         """See Planner."""
-        raise NotImplementedError
+        return reads_lock(lockfile)
 
     def read_lock(self, lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPackage]:
         """See Planner."""
-        raise NotImplementedError
+        return locked_by(lockfile, toolchain)

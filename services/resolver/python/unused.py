@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from services.resolver.python.detection import Detection
-    from services.resolver.python.requirements_file import Declared
+    from services.resolver.python.manifests.requirements_file import Declared
 
 # How much text may be searched for mentions; more than a wide workspace has, and still no second's work.
 MAX_SEARCHED_BYTES = 256 * 1024 * 1024

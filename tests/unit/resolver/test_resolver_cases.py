@@ -124,7 +124,11 @@ def test_a_plan_has_all_that_an_install_needs() -> None:
 
 
 def fingerprint_with(**options: Any) -> str:
-    files = {"main.py": b"import yaml\nimport requests\n", "requirements.txt": b"requests\n"}
+    project = (
+        '[project]\nname = "x"\ndependencies = ["requests"]\n[project.optional-dependencies]\na = ["six"]\n'
+        '[dependency-groups]\ng = ["tqdm"]\n'
+    )
+    files = {"main.py": b"import yaml\nimport requests\n", "pyproject.toml": project.encode()}
     return plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN, options=Options(**options))).fingerprint
 
 
@@ -132,10 +136,10 @@ def test_all_that_decides_an_install_is_in_the_fingerprint() -> None:
     chosen: list[dict[str, Any]] = [
         {},
         {"install_missing": True},
-        {"added": ("six",)},
-        {"added": ("six>=1",)},
+        {"added": ("rich",)},
+        {"added": ("rich>=1",)},
         {"extras": ("a",)},
-        {"groups": ("a",)},
+        {"groups": ("g",)},
         {"scripts": False},
     ]
     assert len({fingerprint_with(**options) for options in chosen}) == len(chosen)
