@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import CurrentLock, ExecRecord, InventoryKey, Store
 
 _REMEMBERED_SANDBOXES: Final = 10_000
@@ -68,6 +69,8 @@ async def what_was_importable(store: Store, record: ExecRecord) -> Importable:
     """Of an exec, also of one that an earlier version of Qila recorded."""
     if record.importable:
         return importable_of(record.importable)
+    if record.phase != pb.PHASE_RUN:
+        return Importable()
     environment = record.fingerprint and await store.environment(
         record.sandbox_id, record.ecosystem, record.fingerprint
     )
