@@ -135,7 +135,7 @@ async def test_manifest_that_a_run_broke_ends_as_that_run_did(world: World) -> N
     assert (events[-1].ended.exited, events[-1].ended.missing_imports[0].module) == (1, "six")
     assert events[-2].notice.code == "NOT_RUN_AGAIN"
     sbom = Documents(world.store, world.resolver).sbom(world.sandbox_id, "", pb.SBOM_FORMAT_SPDX_2_3)
-    assert [chunk async for chunk in sbom][0].startswith(live.exec_id.encode())
+    assert (await anext(sbom)).startswith(live.exec_id.encode())
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
