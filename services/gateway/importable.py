@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Final
 
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -24,7 +25,13 @@ class Importable:
 
     def to_text(self) -> str:
         """As an exec's record keeps it."""
-        return json.dumps(asdict(self))
+        return _text(self)
+
+
+@lru_cache(maxsize=1024)
+def _text(importable: Importable) -> str:
+    # Kept: it is the same for one exec after the other.
+    return json.dumps(asdict(importable))
 
 
 def importable_of(text: str) -> Importable:
