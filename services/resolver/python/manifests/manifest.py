@@ -20,8 +20,7 @@ class Manifest:
     """What is to be installed; `files` are the exact bytes that decide it, by path.
 
     `lock` holds the pins that stand for the requirements; `drifted` says that they no longer do, and are preferences.
-    `importable` are requirements that count only if the program imports what they provide. `given` says that the lock
-    came from outside the workspace.
+    `importable` are requirements that count only if the program imports what they provide.
     """
 
     files: Mapping[str, bytes]
@@ -31,7 +30,6 @@ class Manifest:
     importable: tuple[Declared, ...] = ()
     lock: Lock | None = None
     drifted: bool = False
-    given: bool = False
 
     @property
     def is_lock(self) -> bool:
@@ -39,11 +37,11 @@ class Manifest:
         return bool(self.requirements) and all(item.hashes for item in self.requirements)
 
 
-def check_hashes(requirements: Sequence[Declared]) -> None:
+def check_hashes(requirements: Sequence[Declared], *, required: bool) -> None:
     """Hashes are all or nothing, and stand beside exact versions: what is half checked is not checked."""
-    if not any(item.hashes for item in requirements):
+    if not required and not any(item.hashes for item in requirements):
         return
     for item in requirements:
         if not item.hashes or not exact_version(item):
-            reason = f"{item.specifier.name}: where one requirement has a hash, each needs a hash and an exact version"
+            reason = f"{item.specifier.name}: where hashes are used, each requirement needs a hash and an exact version"
             raise ManifestError(path=item.path, line=item.line, reason=reason)
