@@ -6,10 +6,12 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+
+from packageurl import PackageURL
 
 from services.resolver.errors import LockError
 from services.resolver.model import LockedPackage
+from services.resolver.packages import version_of_purl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -185,7 +187,7 @@ def _package(entry: Any, number: int) -> LockedPackage:
     if not isinstance(entry["direct"], bool):
         raise _MisfitError("direct", "direct must be true or false", number)
     package = LockedPackage(
-        purl=_matching(entry, "purl", PURL, number),
+        purl=_purl(entry, number),
         name=_text(entry, "name", number),
         version=_text(entry, "version", number),
         hashes=_texts(entry, "hashes", number),
@@ -197,6 +199,15 @@ def _package(entry: Any, number: int) -> LockedPackage:
     )
     _check_package(package, number)
     return package
+
+
+def _purl(entry: dict[str, Any], number: int) -> str:
+    purl = _matching(entry, "purl", PURL, number)
+    try:
+        PackageURL.from_string(purl)
+    except ValueError as error:
+        raise _MisfitError("purl", f"{purl[:80]!r} is not a purl", number) from error
+    return purl
 
 
 def _check_package(package: LockedPackage, number: int) -> None:
@@ -211,19 +222,6 @@ def _check_package(package: LockedPackage, number: int) -> None:
     for item in package.locations:
         if item.startswith("/") or "\\" in item or not {"", ".", ".."}.isdisjoint(item.split("/")):
             raise _MisfitError("locations", f"{item[:80]!r} is not a path inside the environment", number)
-
-
-def version_of_purl(purl: str) -> str:
-    """The version in a purl; empty if it has none."""
-    return unquote(split_purl(purl)[1])
-
-
-def split_purl(purl: str) -> tuple[str, str]:
-    """A purl without its version, and the version as it is written there. Qualifiers stay with the first part."""
-    body, mark, rest = purl.partition("?")
-    name, at, version = body.rpartition("@")
-    # An "@" in front of the last "/" belongs to a scope that was not quoted.
-    return (name + mark + rest, version) if at and "/" not in version else (purl, "")
 
 
 def _check_keys(document: dict[str, Any], known: frozenset[str], required: frozenset[str], number: int | None) -> None:

@@ -11,6 +11,7 @@ from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
     ImportFinding,
     Launch,
+    Link,
     Notice,
     NoticeKind,
     Origin,
@@ -147,6 +148,8 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         native_lock=installer.LOCK if digest else "",
         inventory_argv=install.inventory_argv,
         compile_argv=install.compile_argv,
+        links=(Link(path="deps", directory="lib"),) if digest else (),
+        caches=(".qila/home/.cache",) if digest else (),
     )
 
 

@@ -72,6 +72,7 @@ def test_line_of_a_package_is_that_of_its_purl_and_not_of_who_requires_it() -> N
         (HASH, "md5", '"hashes"'),
         ("pkg:pypi/bb@1.0", "pkg:pypi/b b@1.0", "b b@1.0"),
         ("pkg:pypi/bb@1.0", "pkg:pypi/aa@1.0", None),
+        ('"pkg:pypi/bb@1.0"', '"pkg:pypi//@1.0"', '"pkg:pypi//@1.0"'),
         ('"format": 1', '"format": 2', '"format"'),
         ('"format": 1', '"format": true', '"format"'),
         ('"direct": true,', '"direct": true,\n      "locations": ["../x"],', '"locations"'),
