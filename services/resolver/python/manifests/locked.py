@@ -83,6 +83,7 @@ def given_manifest(lock: Lock, content: bytes, source: Manifest | None, request:
         requirements=_direct(lock),
         lock=lock,
         notices=(*lock.notices, *_registries(lock, request), *_without_hashes(lock), *contradicted),
+        given=True,
     )
 
 

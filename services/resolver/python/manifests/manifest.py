@@ -20,7 +20,8 @@ class Manifest:
     """What is to be installed; `files` are the exact bytes that decide it, by path.
 
     `lock` holds the pins that stand for the requirements; `drifted` says that they no longer do, and are preferences.
-    `importable` are requirements that count only if the program imports what they provide.
+    `importable` are requirements that count only if the program imports what they provide. `given` says that the lock
+    came from outside the workspace.
     """
 
     files: Mapping[str, bytes]
@@ -30,6 +31,7 @@ class Manifest:
     importable: tuple[Declared, ...] = ()
     lock: Lock | None = None
     drifted: bool = False
+    given: bool = False
 
     @property
     def is_lock(self) -> bool:
