@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.resolver.fingerprint import fingerprint
-from services.resolver.model import Link, Plan, Step, StepKind, UnmanagedInventory
+from services.resolver.model import Link, Notice, NoticeKind, Plan, Step, StepKind, UnmanagedInventory
 from services.resolver.node import installer
 from services.resolver.node.launch import launch_of
+from services.resolver.node.lock import install_script_packages
 from services.resolver.node.modules import WORKSPACE, join
 from services.resolver.node.needs import ECOSYSTEM, Needs
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MODULES = "node_modules"
 TOOLS = ("node", "npm")
+MAX_NOTICES = 50
 # Where a program's own `npm install` and `npm install -g` put packages.
 BY_HAND = (WORKSPACE, f"{WORKSPACE}/.local/lib")
 # Pairs of a directory and the place of a link to it.
@@ -48,13 +50,14 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
         undeclared=needs.undeclared,
         unknown=needs.unknown,
         optional_skipped=needs.optional_skipped,
-        notices=needs.notices,
+        notices=(*needs.notices, *_skipped_scripts(needs, install, context)),
         staged=install.staged,
         steps=(*install.steps, *_link_steps(environment, needs.links)),
         fingerprint=digest,
         environment=environment,
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
+        caches=(f"{installer.CACHE}/npm",) if digest else (),
         links=(Link(path=MODULES, directory=f"{environment}/{MODULES}"),) if digest else (),
         unmanaged=tuple(
             UnmanagedInventory(path=f"{place}/{MODULES}", argv=installer.inventory_command(place)) for place in BY_HAND
@@ -79,6 +82,20 @@ def _digest(needs: Needs, context: Context) -> str:
             "links": [f"{name}:{directory}" for name, directory in sorted(needs.links.items())],
         },
     )
+
+
+def _skipped_scripts(needs: Needs, install: installer.InstallCommands, context: Context) -> list[Notice]:
+    """The packages of a lock whose own code would run in the install, if it may not."""
+    locks = [file.content for file in install.staged if file.path == install.native_lock]
+    if context.options.scripts or not needs.frozen:
+        return []
+    detail = "what they would build is missing"
+    kind = NoticeKind.INSTALL_SCRIPTS_SKIPPED
+    return [
+        Notice(kind=kind, subject=name, detail=detail)
+        for lock in locks
+        for name in install_script_packages(lock)[:MAX_NOTICES]
+    ]
 
 
 def _link_steps(environment: str, links: Mapping[str, str]) -> tuple[Step, ...]:

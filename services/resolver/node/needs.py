@@ -47,7 +47,7 @@ class Needs:
     notices: tuple[Notice, ...] = ()
 
 
-def given_needs(lock: Lockfile, detection: Detection, options: Options) -> Needs:
+def given_needs(lock: Lockfile, detection: Detection, options: Options, links: Mapping[str, str]) -> Needs:
     """What a lock from outside says. Raises LockError."""
     package_json, _ = given_lock_files(lock)
     document = json.loads(package_json)
@@ -65,6 +65,7 @@ def given_needs(lock: Lockfile, detection: Detection, options: Options) -> Needs
         package_json=package_json,
         lock=lock,
         frozen=not extra,
+        links=links,
         undeclared=tuple(_undeclared(detection, {*ranges, *_ranges(extra)}, MANIFEST)),
         unknown=tuple(detection.foreign),
         optional_skipped=tuple(detection.optional_skipped),
@@ -96,7 +97,7 @@ def declared_needs(
         extra += [item for name, item in sorted(detection.requirements.items()) if name not in taken]
     locks = (lock.file.name,) if lock.file else ()
     return Needs(
-        source=Source.LOCK if lock.holds else Source.MANIFEST,
+        source=Source.LOCK if lock.holds and not extra else Source.MANIFEST,
         requirements=(*declared, *extra),
         manifests=(*manifest.paths, *locks),
         package_json=manifest.package_json(_ranges(extra)),

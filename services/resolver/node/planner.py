@@ -11,6 +11,7 @@ from services.resolver.node import target as targets
 from services.resolver.node.assemble import TOOLS, assemble
 from services.resolver.node.detect import Detector
 from services.resolver.node.manifest import (
+    DEVELOPMENT_GROUP,
     find_package,
     manifest_notices,
     read_manifest,
@@ -34,12 +35,15 @@ if TYPE_CHECKING:
         InstallFailure,
         LockedPackage,
         Lockfile,
+        Options,
         PackageEvent,
         Plan,
         StageProgress,
         StepKind,
         Target,
     )
+    from services.resolver.node.detect import Detection
+    from services.resolver.node.package import Package
 
 TSCONFIG = re.compile(r"tsconfig[\w.-]*\.json")
 
@@ -158,12 +162,12 @@ def _needs(workspace: Workspace, run: targets.Run, context: Context) -> Needs:
     """A lock from outside decides, then the manifest with its own lock, then the imports."""
     options, packages, detection = context.options, workspace.packages, run.detection
     if context.given_lock is not None and is_given(context.given_lock):
-        return given_needs(context.given_lock, detection, options)
+        return given_needs(context.given_lock, detection, options, _links(workspace, detection))
     package, passed_over = find_package(packages, run.program.path)
     if package is None:
-        links = {own.name: place for place in detection.local_packages if (own := packages.at(place)) and own.name}
-        settings = settings_ignored(workspace.tree, ())
-        return detected_needs(detection, options, [*passed_over, *settings], links)
+        notices = [*passed_over, *settings_ignored(workspace.tree, ())]
+        return detected_needs(detection, options, notices, _links(workspace, detection))
+    _check_parts(package, options)
     root = root_of(packages, package, workspace.tree)
     development = wants_development(package, root, run, options.groups)
     manifest = read_manifest(packages, package, root, detection, development=development)
@@ -171,3 +175,16 @@ def _needs(workspace: Workspace, run: targets.Run, context: Context) -> Needs:
     if run.program.path and not run.target.command:
         notices += unused_requirements(manifest.declared.values(), workspace, detection, package_table())
     return declared_needs(manifest, find_lock(workspace, manifest), detection, options, notices)
+
+
+def _links(workspace: Workspace, detection: Detection) -> dict[str, str]:
+    """The directories of the workspace's own packages that are imported by name."""
+    places = ((workspace.packages.at(place), place) for place in detection.local_packages)
+    return {own.name: place for own, place in places if own is not None and own.name}
+
+
+def _check_parts(package: Package, options: Options) -> None:
+    """Raise ManifestError for parts of a manifest that a package.json does not have."""
+    unknown = [*options.extras, *(group for group in options.groups if group != DEVELOPMENT_GROUP)]
+    if unknown:
+        raise package.text.error(f"there is no group {unknown[0][:80]!r}; a package.json has {DEVELOPMENT_GROUP!r}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import LockError, ManifestError
 from services.resolver.model import Lockfile, Notice, NoticeKind
+from services.resolver.node.json_text import JsonText
 from services.resolver.node.lock import lock_drift
 from services.resolver.node.modules import join
 from services.resolver.node.package import Section, declared_names
@@ -26,6 +27,7 @@ LOCKS = {
 LOCK_NAMES = frozenset(name for names in LOCKS.values() for name in names)
 UNREAD_LOCKS = ("bun.lock", "bun.lockb")
 MAX_DRIFT_NOTICES = 50
+MODULES = "node_modules/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +58,29 @@ def find_lock(workspace: Workspace, manifest: Manifest) -> ProjectLock:
         return ProjectLock(notices=(*notices, _ignored(chosen, "it is above the limit for one file")))
     lock = Lockfile(name=chosen, content=workspace.files[chosen])
     drift = _drift(workspace, manifest, lock)
-    if not drift and not manifest.development and chosen.endswith(".json"):
-        lock = without_development(lock)
+    if chosen.endswith(".json"):
+        lock = _cut_to(manifest, lock, drifts=bool(drift))
     return ProjectLock(file=lock, holds=not drift, notices=(*notices, *drift))
+
+
+def _cut_to(manifest: Manifest, lock: Lockfile, *, drifts: bool) -> Lockfile:
+    """The lock of npm, as far as it is about what is installed."""
+    if manifest.is_merged:
+        return without_local_packages(lock)
+    return lock if drifts or manifest.development else without_development(lock)
+
+
+def without_local_packages(lock: Lockfile) -> Lockfile:
+    """A lock of npm without the packages of the workspace, which are not installed, and what is only theirs."""
+    document = JsonText(lock.name, lock.content).value
+    packages = document.get("packages")
+    kept = {
+        location: entry
+        for location, entry in (packages.items() if isinstance(packages, dict) else ())
+        if location.startswith(MODULES) and isinstance(entry, dict) and entry.get("link") is not True
+    }
+    version = {"lockfileVersion": 3, "packages": {"": {}, **kept}}
+    return Lockfile(name=lock.name, content=(json.dumps(version, indent=2) + "\n").encode())
 
 
 def without_development(lock: Lockfile) -> Lockfile:
@@ -86,7 +108,8 @@ def _holds_entries(value: dict[str, Any]) -> bool:
 
 def _drift(workspace: Workspace, manifest: Manifest, lock: Lockfile) -> list[Notice]:
     if manifest.is_merged:
-        detail = "it is the lock of several packages, which are installed as one: its versions are preferred"
+        use = "its versions are preferred" if lock.name.endswith(".json") else "versions are solved anew"
+        detail = f"it is the lock of several packages, which are installed as one: {use}"
         return [Notice(kind=NoticeKind.LOCK_DRIFT, path=lock.name, subject=lock.name, detail=detail)]
     try:
         differing = lock_drift(workspace.files[manifest.package.path].removeprefix(codecs.BOM_UTF8), lock)
