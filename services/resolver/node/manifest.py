@@ -174,6 +174,7 @@ def manifest_notices(
     """What a person should know about the manifest."""
     found = list(manifest.notices)
     found += settings_ignored(tree, (manifest.package.directory, manifest.root.directory))
+    found += _foreign_overrides(manifest.root)
     wanted = manifest.package.mapping("engines").get("node")
     if isinstance(wanted, str) and needs_newer(wanted, toolchain["node"]):
         text = manifest.package.text
@@ -187,6 +188,20 @@ def manifest_notices(
             kind = NoticeKind.NAME_CONFUSED
             found.append(Notice(kind=kind, path=item.path, line=item.line, subject=item.name, detail=detail))
     return found
+
+
+def _foreign_overrides(root: Package) -> list[Notice]:
+    """What other package managers read in place of `overrides`."""
+    detail = "npm, which installs here, does not read it; write overrides"
+    kind = NoticeKind.SETTING_IGNORED
+    return [
+        Notice(kind=kind, path=root.path, line=root.text.line(key), subject=name, detail=detail)
+        for name, key, value in (
+            ("resolutions", "resolutions", root.mapping("resolutions")),
+            ("pnpm.overrides", "pnpm", root.mapping("pnpm").get("overrides")),
+        )
+        if value
+    ]
 
 
 def _confusion(table: PackageTable, item: Declared) -> str:

@@ -28,6 +28,7 @@ NAME_NOTICES = frozenset({NoticeKind.NAME_CONFUSED, NoticeKind.NAME_GENERIC, Not
 # A range of npm's registry without anything that leads elsewhere.
 RANGE = re.compile(r"[\w.^~<>=|*+ -]{1,200}")
 ADDED = "what is to be added"
+TRANSITIVE = "it is installed only because another package needs it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +95,8 @@ def declared_needs(
     extra = _added(options, names)
     if options.install_missing:
         taken = names.union(_ranges(extra))
-        extra += [item for name, item in sorted(detection.requirements.items()) if name not in taken]
+        found = {**_transitive(detection, lock.names), **detection.requirements}
+        extra += [item for name, item in sorted(found.items()) if name not in taken]
     locks = (lock.file.name,) if lock.file else ()
     return Needs(
         source=Source.LOCK if lock.holds and not extra else Source.MANIFEST,
@@ -104,10 +106,10 @@ def declared_needs(
         lock=lock.file,
         frozen=lock.holds and not extra,
         links=manifest.links,
-        undeclared=tuple(_undeclared(detection, names.union(_ranges(extra)), manifest.package.path)),
+        undeclared=tuple(_undeclared(detection, names.union(_ranges(extra)), manifest.package.path, lock.names)),
         unknown=tuple(detection.foreign),
         optional_skipped=tuple(item for item in detection.optional_skipped if item.package not in names),
-        notices=(*notices, *lock.notices, *_notices(detection, names)),
+        notices=(*notices, *lock.notices, *_notices(detection, lock.names.union(names))),
     )
 
 
@@ -119,13 +121,13 @@ def detected_needs(
     requirements = [item for _, item in sorted(found.items())]
     requirements += _added(options, found)
     names = frozenset(item.name for item in requirements)
-    unknown = [item for item in detection.unknown if split_package(item.module)[0] not in names]
+    unknown = [item for item in detection.unknown if _package_of(item) not in names]
     return Needs(
         source=Source.DETECTED if requirements else Source.NONE,
         requirements=tuple(requirements),
         package_json=detected_package_json(_ranges(requirements)),
         links=links,
-        undeclared=() if found else tuple(_known_findings(detection, names, MANIFEST)),
+        undeclared=() if found else tuple(_findings(detection.requirements, names, MANIFEST, frozenset())),
         unknown=tuple(sorted([*unknown, *detection.foreign], key=_place)),
         optional_skipped=tuple(detection.optional_skipped),
         notices=(*passed_over, *_notices(detection, names)),
@@ -146,16 +148,43 @@ def finding_of(module: str, path: str, line: int, manifest: str, *, package: str
     )
 
 
-def _undeclared(detection: Detection, names: Iterable[str], manifest: str) -> list[ImportFinding]:
+def _undeclared(
+    detection: Detection, names: Iterable[str], manifest: str, locked: frozenset[str] = frozenset()
+) -> list[ImportFinding]:
+    """Imports that nothing declared provides; `locked` names the packages that are installed all the same."""
     declared = frozenset(names)
-    unknown = [item for item in detection.unknown if split_package(item.module)[0] not in declared]
-    return sorted([*_known_findings(detection, declared, manifest), *unknown], key=_place)
+    transitive = _transitive(detection, locked)
+    unknown = [item for item in detection.unknown if _package_of(item) not in {*declared, *transitive}]
+    known = _findings({**detection.requirements, **transitive}, declared, manifest, locked)
+    return sorted([*known, *unknown], key=_place)
 
 
-def _known_findings(detection: Detection, declared: frozenset[str], manifest: str) -> list[ImportFinding]:
+def _transitive(detection: Detection, locked: frozenset[str]) -> dict[str, Requirement]:
+    """Imports of what a lock holds: the name needs no table to be known."""
+    return {
+        name: _requirement(name, ANY_VERSION, (origin,))
+        for name, origin in detection.used.items()
+        if name in locked and name not in detection.requirements
+    }
+
+
+def _package_of(item: ImportFinding) -> str:
+    return split_package(item.module)[0]
+
+
+def _findings(
+    found: Mapping[str, Requirement], declared: frozenset[str], manifest: str, locked: frozenset[str]
+) -> list[ImportFinding]:
     return [
-        finding_of(origin.module, origin.path, origin.line, manifest, package=name)
-        for name, requirement in detection.requirements.items()
+        finding_of(
+            origin.module,
+            origin.path,
+            origin.line,
+            manifest,
+            package=name,
+            note=TRANSITIVE if name in locked else "",
+        )
+        for name, requirement in found.items()
         if name not in declared
         for origin in requirement.origins
     ]

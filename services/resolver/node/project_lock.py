@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.resolver.errors import LockError, ManifestError
 from services.resolver.model import Lockfile, Notice, NoticeKind
 from services.resolver.node.json_text import JsonText
-from services.resolver.node.lock import lock_drift
+from services.resolver.node.lock import lock_drift, read_lock
 from services.resolver.node.modules import join
 from services.resolver.node.package import Section, declared_names
 
@@ -32,10 +32,14 @@ MODULES = "node_modules/"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectLock:
-    """The lock that counts; `holds` says that exactly it is installed, else its versions are only preferred."""
+    """The lock that counts; `holds` says that exactly it is installed, else its versions are only preferred.
+
+    `names` are those of all packages in it.
+    """
 
     file: Lockfile | None = None
     holds: bool = False
+    names: frozenset[str] = frozenset()
     notices: tuple[Notice, ...] = ()
 
 
@@ -56,11 +60,18 @@ def find_lock(workspace: Workspace, manifest: Manifest) -> ProjectLock:
     notices += [_ignored(path, f"{chosen} is used") for path in present[1:]]
     if chosen not in workspace.files:
         return ProjectLock(notices=(*notices, _ignored(chosen, "it is above the limit for one file")))
-    lock = Lockfile(name=chosen, content=workspace.files[chosen])
+    try:
+        return _compared(workspace, manifest, Lockfile(name=chosen, content=workspace.files[chosen]), notices)
+    except LockError as error:
+        raise ManifestError(path=chosen, line=error.line, reason=error.reason) from error
+
+
+def _compared(workspace: Workspace, manifest: Manifest, lock: Lockfile, notices: list[Notice]) -> ProjectLock:
     drift = _drift(workspace, manifest, lock)
-    if chosen.endswith(".json"):
+    if lock.name.endswith(".json"):
         lock = _cut_to(manifest, lock, drifts=bool(drift))
-    return ProjectLock(file=lock, holds=not drift, notices=(*notices, *drift))
+    names = frozenset(package.name for package in read_lock(lock, {}))
+    return ProjectLock(file=lock, holds=not drift, names=names, notices=(*notices, *drift))
 
 
 def _cut_to(manifest: Manifest, lock: Lockfile, *, drifts: bool) -> Lockfile:
@@ -111,10 +122,7 @@ def _drift(workspace: Workspace, manifest: Manifest, lock: Lockfile) -> list[Not
         use = "its versions are preferred" if lock.name.endswith(".json") else "versions are solved anew"
         detail = f"it is the lock of several packages, which are installed as one: {use}"
         return [Notice(kind=NoticeKind.LOCK_DRIFT, path=lock.name, subject=lock.name, detail=detail)]
-    try:
-        differing = lock_drift(workspace.files[manifest.package.path].removeprefix(codecs.BOM_UTF8), lock)
-    except LockError as error:
-        raise ManifestError(path=lock.name, line=error.line, reason=error.reason) from error
+    differing = lock_drift(workspace.files[manifest.package.path].removeprefix(codecs.BOM_UTF8), lock)
     found = []
     if not manifest.development:
         ignored = declared_names(manifest.package, Section.DEVELOPMENT).difference(manifest.declared)
