@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError, ToolchainMissingError
+from services.resolver.model import FailureReason
 from services.resolver.node import failures, lock, missing, progress
 from services.resolver.node import target as targets
 from services.resolver.node.assemble import TOOLS, assemble
@@ -100,7 +102,11 @@ class NodePlanner:
 
     def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
         """See Planner."""
-        return failures.explain_failure(step, exit_code, output)
+        failure = failures.explain_failure(step, exit_code, output)
+        if failure.reason is not FailureReason.NOT_FOUND:
+            return failure
+        notes = ((name, package_table().note(name)) for name in failure.packages)
+        return replace(failure, hints=(*failure.hints, *(f"{name}: {note}" for name, note in notes if note)))
 
     def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
         """See Planner."""

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from services.resolver.errors import ManifestError
-from services.resolver.model import Context, Options, Plan, Target
+from services.resolver.model import Context, FailureReason, Options, Plan, StepKind, Target
 from services.resolver.node.engines import needs_newer
 from services.resolver.node.missing import explain_run
 from services.resolver.node.planner import NodePlanner
@@ -252,6 +252,12 @@ def test_too_many_dependencies_are_refused() -> None:
 def test_nesting_is_no_recursion(text: str) -> None:
     scan_source("a.tsx", text.encode())
     scan_source("a.js", text.encode())
+
+
+def test_an_unknown_package_is_answered_with_what_was_meant() -> None:
+    words = b"npm error code E404\nnpm error 404  The requested resource 'expresss@*' could not be found\n"
+    failure = NodePlanner().explain_failure(StepKind.SOLVE, 1, words)
+    assert (failure.reason, failure.hints) == (FailureReason.NOT_FOUND, ("expresss: express may be meant",))
 
 
 def test_claims() -> None:
