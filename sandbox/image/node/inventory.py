@@ -10,7 +10,7 @@ What is read was written by strangers: every text and list has a limit, and a di
 be read is no package.
 """
 
-# ruff: noqa: PTH114, PTH118, PTH123 -- an environment has thousands of directories, and pathlib doubles the time
+# ruff: noqa: PTH118, PTH123 -- an environment has thousands of directories, and pathlib doubles the time
 import json
 import os
 import sys
@@ -83,8 +83,6 @@ def describe(location: str, manifest: dict[str, object]) -> dict[str, object]:
 
 def children(root: str, modules: str) -> Iterator[str]:
     """The package directories in one node_modules, relative to the root; what is hidden is the package managers'."""
-    if os.path.islink(os.path.join(root, modules)):
-        return
     try:
         entries = sorted(os.scandir(os.path.join(root, modules)), key=lambda entry: entry.name)
     except OSError:
