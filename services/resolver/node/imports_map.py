@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 # What holds for a program that Node runs; `types` never does.
 CONDITIONS = frozenset({"node", "import", "require", "default", "module-sync", "node-addons"})
 MAX_TARGETS = 50
-MAX_ROWS = 5_000
+MAX_ROWS = 500
 
 
 def mapped_targets(rows: Mapping[str, Any], name: str) -> list[str]:

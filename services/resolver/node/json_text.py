@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.resolver.errors import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_DEPTH = 100
 # How deep the keys lie whose lines are known.
@@ -94,8 +94,7 @@ def _parse(path: str, text: str) -> dict[str, Any]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            names = [name for name, _ in items]
-            repeated.append(next(name for index, name in enumerate(names) if name in names[:index]))
+            repeated.append(_first_repeated(name for name, _ in items))
         return found
 
     try:
@@ -111,6 +110,15 @@ def _parse(path: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ManifestError(path=path, line=1, reason="must hold a JSON object, {…}")
     return value
+
+
+def _first_repeated(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def _refuse_constant(name: str) -> None:

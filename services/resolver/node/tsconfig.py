@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NAME = "tsconfig.json"
 MAX_EXTENDS = 10
-MAX_ALIASES = 1_000
+MAX_ALIASES = 200
 AUTOMATIC_JSX = frozenset({"react-jsx", "react-jsxdev"})
 DEFAULT_JSX_SOURCE = "react"
 

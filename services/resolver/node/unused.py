@@ -21,6 +21,7 @@ EXTENSION = re.compile(
     r"types|plugin|preset|loader|config|adapter|driver|transport|dialect|polyfill|register|cli\b|theme|locale|reporter"
 )
 MAX_NOTICES = 50
+MAX_SEARCHED_BYTES = 16 * 1024 * 1024
 
 
 def unused_requirements(
@@ -28,7 +29,7 @@ def unused_requirements(
 ) -> list[Notice]:
     """Hints about dependencies whose name stands in no file that was read but in package.json's own list.
 
-    Nothing is said where an import's name is computed or a file is broken.
+    Nothing is said where an import's name is computed, a file is broken, or there is very much to search.
     """
     if detection.dynamic or any(item.kind is NoticeKind.BROKEN_FILE for item in detection.notices):
         return []
@@ -37,6 +38,8 @@ def unused_requirements(
     lists = {*LOCK_NAMES, MANIFEST}
     texts = [content for path, content in workspace.files.items() if path.rpartition("/")[2] not in lists]
     texts += [" ".join(_scripts(workspace.packages, item)).encode() for item in candidates[:1]]
+    if sum(map(len, texts)) > MAX_SEARCHED_BYTES:
+        return []
     kind = NoticeKind.UNUSED_REQUIREMENT
     return [
         Notice(kind=kind, path=item.path, line=item.line, subject=item.name)
