@@ -273,9 +273,17 @@ def test_the_users_own_modules_win_for_what_they_have(project: Workplace) -> Non
     assert answer == "mine\nfunction\n"
 
 
-def test_a_start_may_choose_its_environment_or_none(project: Workplace) -> None:
+def test_a_start_keeps_its_environment_when_another_becomes_the_current_one(
+    installs: Installs, project: Workplace
+) -> None:
+    installs.install("second", {"dependencies": {"left-pad": "1.3.0"}})
     answer = project.run(
-        """cd /sandbox/deep/er; QILA_NODE_ENV=/sandbox/.qila/env/node/unscripted node -p 'typeof require("core-js")'
-        QILA_NODE_ENV= node -e 'require("express")' 2>&1 | grep -c MODULE_NOT_FOUND"""
+        """cd /sandbox/deep/er; ln -s .qila/current/node/node_modules /sandbox/node_modules
+        node -p 'typeof require("left-pad")'
+        export QILA_NODE_ENV=/sandbox/.qila/env/node/express; node -p 'typeof require("express")'
+        node --input-type=module -e 'console.log((await import("express")).default.name)'
+        rm /sandbox/node_modules; QILA_NODE_ENV= node -e 'require("express")' 2>&1 | grep -c "code: 'MODULE_NOT_FOUND'"
+        """
     )
-    assert answer.splitlines() == ["object", "1"]
+    project.run("ln -sfn ../env/node/express /sandbox/.qila/current/node", user="install")
+    assert answer.splitlines() == ["function", "function", "createApplication", "1"]

@@ -47,8 +47,12 @@ def test_everything_below_a_directory_is_listed(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_place_without_packages_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inventory.main([str(tmp_path)]) == 0
-    assert json.loads(capsys.readouterr().out)["packages"] == []
+    package(tmp_path, "environment/node_modules/a", {"name": "a", "version": "1.0.0"})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/node_modules").symlink_to(tmp_path / "environment/node_modules")
+    for directory in (tmp_path, tmp_path / "linked"):
+        assert inventory.main([str(directory)]) == 0
+        assert json.loads(capsys.readouterr().out)["packages"] == []
 
 
 def test_more_packages_than_anybody_installs_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +113,7 @@ def complete(lock: dict[str, Any], pages: dict[str, Any], monkeypatch: pytest.Mo
         assert timeout
         return io.BytesIO(json.dumps({"versions": pages[unquote(request.full_url.removeprefix(DOOR))]}).encode())
 
-    monkeypatch.setattr(complete_lock.urllib.request, "urlopen", answer)
+    monkeypatch.setattr("urllib.request.urlopen", answer)
     return complete_lock.main([DOOR])
 
 
@@ -154,7 +158,7 @@ def test_what_came_in_an_archive_is_listed_where_the_archive_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     inside = {"version": "1.0.0", "inBundle": True}
-    packages = {f"node_modules/{name}": {"version": "1.0.0"} for name in ("a", "b")}
+    packages: dict[str, Any] = {f"node_modules/{name}": {"version": "1.0.0"} for name in ("a", "b")}
     packages |= {f"node_modules/{name}/node_modules/c": dict(inside) for name in ("a", "b")}
     pages = {"a": {"1.0.0": RELEASE | {"bundleDependencies": ["c"]}}, "b": {"1.0.0": RELEASE}}
     assert complete({"packages": packages}, pages, monkeypatch, tmp_path) == 0

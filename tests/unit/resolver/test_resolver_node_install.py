@@ -48,7 +48,7 @@ def npm_lock(packages: dict[str, Any], **root: Any) -> Lockfile:
 
 
 def row(location: str, version: str, name: str = "", **fields: Any) -> dict[str, Any]:
-    empty = {"dependencies": [], "optional_dependencies": [], "peer_dependencies": [], "bin": []}
+    empty: dict[str, Any] = {"dependencies": [], "optional_dependencies": [], "peer_dependencies": [], "bin": []}
     name = name or location.rpartition("node_modules/")[2]
     base = {"location": location, "name": name, "version": version, "license": "MIT", "has_install_script": False}
     return empty | base | fields
@@ -166,6 +166,7 @@ def test_addresses_of_a_lock_lead_nowhere() -> None:
         ("pnpm-lock.yaml", b"lockfileVersion: '9.0'\na: &x [1]\nb: *x\n", 3, "alias"),
         ("pnpm-lock.yaml", b"lockfileVersion: '9.0'\na: [\n", 3, "is not YAML"),
         ("pnpm-lock.yaml", b"lockfileVersion: '9.0'\na: " + b"[" * 900, 2, "levels"),
+        ("pnpm-lock.yaml", b"lockfileVersion: '9.0'\npatchedDependencies: {}\n", 2, "patches"),
         ("pnpm-lock.yaml", b"\xff", 1, "is not UTF-8"),
     ],
 )  # fmt: skip
