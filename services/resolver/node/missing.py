@@ -21,6 +21,8 @@ MAX_OUTPUT = 64 * 1024
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Node ends the account of an error that nobody caught with its own version.
 LAST_LINE = re.compile(r"^Node\.js v\d+\.\d+\.\d+\s*$", re.MULTILINE)
+# What npm says of a script that failed, where it is not silent.
+NPM_LINES = re.compile(r"^npm (?:error|ERR!)[^\n]*$", re.MULTILINE)
 # The first line of an error; the one before the last line is the one that ended the program.
 ERROR = re.compile(r"^(?:Uncaught )?(?:\w*Error)(?: \[\w+\])?: (?P<message>[^\n]*)$", re.MULTILINE)
 MISSING = re.compile(
@@ -37,7 +39,7 @@ def explain_run(output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
     """The import that was not found, if that is how the program ended."""
     text = COLOUR.sub("", output[-MAX_OUTPUT:].decode("utf-8", "replace")).replace("\r\n", "\n")
     ends = list(LAST_LINE.finditer(text))
-    if not ends or text[ends[-1].end() :].strip():
+    if not ends or NPM_LINES.sub("", text[ends[-1].end() :]).strip():
         return []
     account = text[ends[-2].end() if len(ends) > 1 else 0 : ends[-1].start()]
     errors = list(ERROR.finditer(account))

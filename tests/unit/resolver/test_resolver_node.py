@@ -186,6 +186,10 @@ def test_only_what_ended_the_program_is_explained() -> None:
     assert explain_run(b"", []) == []
     (item,) = explain_run((other + ESM).encode(), [])
     assert item.module == "axios"
+    (item,) = explain_run(
+        (ESM + "npm error Lifecycle script `start` failed with error:\nnpm error code 1\n").encode(), []
+    )
+    assert item.module == "axios"
 
 
 def planned(package: dict[str, object], options: Options | None = None, source: bytes = b"") -> Plan:
@@ -229,6 +233,25 @@ def test_ten_thousand_dependencies_are_read_with_their_lines() -> None:
     assert len(result.requirements) == 10_000
     line = next(item.origins[0].line for item in result.requirements if item.name == "package-9999")
     assert b'"package-9999"' in document.splitlines()[line - 1]
+
+
+def test_a_lock_is_cut_to_what_is_installed() -> None:
+    packages = {
+        "": {"dependencies": {"ms": "2"}, "devDependencies": {"jest": "29"}},
+        "node_modules/ms": {"version": "2.1.3"},
+        "node_modules/jest": {"version": "29.7.0", "dev": True},
+    }
+    files = {
+        "index.js": b"require('ms')",
+        "package.json": b'{"dependencies": {"ms": "2"}, "devDependencies": {"jest": "29"}}',
+        "package-lock.json": json.dumps({"lockfileVersion": 3, "packages": packages}).encode(),
+    }
+    locks = []
+    for options in (Options(), Options(groups=("dev",))):
+        result = plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN, options=options))
+        content = next(file.content for file in result.staged if file.path == "package-lock.json")
+        locks.append(sorted(json.loads(content)["packages"]))
+    assert locks == [["", "node_modules/ms"], ["", "node_modules/jest", "node_modules/ms"]]
 
 
 def test_hostile_numbers_cost_little() -> None:
