@@ -68,10 +68,17 @@ def find_lock(workspace: Workspace, manifest: Manifest) -> ProjectLock:
 
 def _compared(workspace: Workspace, manifest: Manifest, lock: Lockfile, notices: list[Notice]) -> ProjectLock:
     drift = _drift(workspace, manifest, lock)
+    if _is_of_links(manifest, lock):
+        return ProjectLock(notices=(*notices, *drift))
     if lock.name.endswith(".json"):
         lock = _cut_to(manifest, lock, drifts=bool(drift))
     names = frozenset(package.name for package in read_lock(lock, {}))
     return ProjectLock(file=lock, holds=not drift, names=names, notices=(*notices, *drift))
+
+
+def _is_of_links(manifest: Manifest, lock: Lockfile) -> bool:
+    """Whether a lock hangs its packages on those of the workspace, as pnpm's does: without these it says nothing."""
+    return manifest.is_merged and lock.name.endswith(".yaml")
 
 
 def _cut_to(manifest: Manifest, lock: Lockfile, *, drifts: bool) -> Lockfile:
@@ -119,7 +126,7 @@ def _holds_entries(value: dict[str, Any]) -> bool:
 
 def _drift(workspace: Workspace, manifest: Manifest, lock: Lockfile) -> list[Notice]:
     if manifest.is_merged:
-        use = "its versions are preferred" if lock.name.endswith(".json") else "versions are solved anew"
+        use = "versions are solved anew" if _is_of_links(manifest, lock) else "its versions are preferred"
         detail = f"it is the lock of several packages, which are installed as one: {use}"
         return [Notice(kind=NoticeKind.LOCK_DRIFT, path=lock.name, subject=lock.name, detail=detail)]
     differing = lock_drift(workspace.files[manifest.package.path].removeprefix(codecs.BOM_UTF8), lock)
