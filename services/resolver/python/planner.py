@@ -108,7 +108,9 @@ class PythonPlanner:
             written = manifest.written if program.starts else ()
             words = (*program.runs.split("."), *target.command, *target.args)
             notices += (*manifest.notices, *misleading_names(written))
-            notices += tuple(unused_requirements(written, detection, files, words))
+            # What is for another platform is of no use here, and nobody's mistake.
+            applying = [item for item in written if request.applies(item.specifier.marker)]
+            notices += tuple(unused_requirements(applying, detection, files, words))
             needs = declared_needs(replace(manifest, notices=notices), detection, request, context.options)
         return assemble(needs, program, target, context)
 
