@@ -72,6 +72,7 @@ COMMANDS = {
     "npm": "npm --version",
     "yarn": "yarn --version",
     "pnpm": "pnpm --version",
+    "tsx": "tsx --version",
     "go": "go version",
     "java": "javac -version",
     "maven": "mvn --version",
