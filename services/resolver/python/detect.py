@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement as ParsedRequirement
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # The platform of every sandbox, as the table names platforms.
 PLATFORM = "linux"
+# In so many files broken parts are looked for everywhere; of further ones only what their imports need is read.
+WHOLE_FILES = 200
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,6 +59,7 @@ class Detector:
         self._found = Detection()
         self._seen: set[str] = set()
         self._noticed: set[tuple[str, str]] = set()
+        self._scanned = 0
 
     def run(self, starts: Iterable[str]) -> Detection:
         """Scan the files and all that they import."""
@@ -72,7 +76,8 @@ class Detector:
         return self._found
 
     def _scan_file(self, path: str) -> list[str]:
-        scan = scan_source(self._files[path], self._python)
+        self._scanned += 1
+        scan = scan_source(self._files[path], self._python, whole=self._scanned <= WHOLE_FILES)
         self._report_problem(path, scan)
         needed, skipped = needed_imports(
             scan.imports, lambda item: self._is_available(path, item), lambda item: bool(self._providers(item))
@@ -145,7 +150,7 @@ class Detector:
         if provider.platform not in {"", PLATFORM}:
             self._notice(NoticeKind.NOT_ON_THIS_PLATFORM, path, item, provider.requirement)
             return
-        name = str(canonicalize_name(ParsedRequirement(provider.requirement).name))
+        name = _canonical_name(provider.requirement)
         if canonicalize_name(provider.module) != name:
             self._notice(NoticeKind.ALIAS_USED, path, item, provider.requirement)
         origin = Origin(
@@ -172,3 +177,9 @@ class Detector:
         if (kind.value, top) not in self._noticed:
             self._noticed.add((kind.value, top))
             self._found.notices.append(Notice(kind=kind, path=path, line=item.line, subject=top, detail=detail))
+
+
+# Of the table's rows alone.
+@cache
+def _canonical_name(requirement: str) -> str:
+    return str(canonicalize_name(ParsedRequirement(requirement).name))

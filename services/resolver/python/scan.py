@@ -16,6 +16,7 @@ import tree_sitter_python
 from tree_sitter import Language, Parser
 
 from services.resolver.python.conditions import evaluate
+from services.resolver.python.excerpt import import_part
 from services.resolver.python.source import read_source
 
 if TYPE_CHECKING:
@@ -72,10 +73,13 @@ class _Walk:
     guards: tuple[Guard, ...] = ()
 
 
-def scan_source(raw: bytes, python: tuple[int, ...]) -> Scan:
-    """Find the imports that count on this Python version on Linux; broken parts are skipped and reported."""
+def scan_source(raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> Scan:
+    """Find the imports that count on this Python version on Linux; broken parts are skipped and reported.
+
+    Unless the whole file is wanted, what is broken behind the last import is not looked for, which saves most time.
+    """
     text = read_source(raw)
-    root = _parser().parse(text.content).root_node
+    root = _parse(text.content) if whole else _parse_imports(text.content)
     imports = sorted(_Scanner(text.content, python).walk(root), key=lambda found: found.line)
     problem, line = text.problem, text.line
     if not problem and root.has_error:
@@ -92,6 +96,15 @@ def first_error_line(root: Node) -> int:
             break
         node = broken
     return int(node.start_point.row) + 1
+
+
+def _parse(content: bytes) -> Node:
+    return _parser().parse(content).root_node
+
+
+def _parse_imports(content: bytes) -> Node:
+    root = _parse(import_part(content))
+    return _parse(content) if root.has_error else root
 
 
 @cache
