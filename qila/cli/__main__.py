@@ -7,19 +7,18 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 from google.protobuf.json_format import MessageToJson
 
-from qila.cli import exits, policies, stack
+from qila.cli import exits, files, locks, policies, stack
+from qila.cli.options import address_option
 from qila.cli.render import Renderer, printable
-from qila.cli.upload import LocalFile, find_files, send
+from qila.cli.upload import find_files, send
 from qila.client import Client, QilaError, UnavailableError
-from qila.client.client import DEFAULT_ADDRESS
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -27,15 +26,7 @@ if TYPE_CHECKING:
 
     from qila.client import ExecStream
 
-_KINDS: Final = {pb.FILE_KIND_DIRECTORY: "d", pb.FILE_KIND_LINK: "l", pb.FILE_KIND_FILE: "-"}
 _AS_IT_IS: Final = {"ignore_unknown_options": True}
-_address = click.option(
-    "--address",
-    envvar="QILA_GATEWAY_ADDRESS",
-    default=DEFAULT_ADDRESS,
-    show_default=True,
-    help="The gateway (QILA_GATEWAY_ADDRESS).",
-)
 _quiet = click.option("--quiet", "-q", is_flag=True, help="Nothing but the program's own output, and errors.")
 _env = click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable of the program; repeatable.")
 _timeout = click.option("--timeout", type=click.FloatRange(min=0.001, max=86_400), help="Seconds the run may take.")
@@ -60,8 +51,12 @@ def cli() -> None:
     """Run code that nobody has read yet: Qila finds what it needs, installs it once, runs it behind a wall."""
 
 
+for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbom, locks.diff):
+    cli.add_command(_command)
+
+
 @cli.command(context_settings=_AS_IT_IS, epilog=exits.HELP)
-@_address
+@address_option
 @_quiet
 @_env
 @_timeout
@@ -85,13 +80,13 @@ def run(
     """Make a sandbox, upload a program, run it, stream its output. Ctrl-C cancels it."""
     renderer = Renderer(quiet=quiet)
     program = "" if source.is_dir() else source.name
-    files = find_files(source, program, renderer.warn)
+    uploads = find_files(source, program, renderer.warn)
     variables = _variables(env)
     with Client(address) as client:
         sandbox = client.create(egress=policies.policy_of(egress, hosts))
         renderer.say(f"sandbox {sandbox.id}", "dim")
         try:
-            send(client, sandbox.id, files)
+            send(client, sandbox.id, uploads)
             what = pb.Program(file=program, args=args)
             return _watch(client, client.exec(sandbox.id, what, env=variables, run_seconds=timeout), renderer)
         finally:
@@ -100,7 +95,7 @@ def run(
 
 
 @cli.command()
-@_address
+@address_option
 @click.option("--language", default="", help="Breaks ties only: the file and its manifest decide.")
 @_egress
 @_allow_hosts
@@ -111,7 +106,7 @@ def create(*, address: str, language: str, egress: str | None, hosts: tuple[str,
 
 
 @cli.command()
-@_address
+@address_option
 @_egress
 @_allow_hosts
 @click.argument("sandbox")
@@ -128,7 +123,7 @@ def policy(*, address: str, egress: str | None, hosts: tuple[str, ...], sandbox:
 
 
 @cli.command(name="egress")
-@_address
+@address_option
 @click.option("--exec", "exec_id", default="", metavar="EXEC", help="Only what this exec asked for.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as decisions are made, until the sandbox is removed.")
 @click.option("--refused", is_flag=True, help="Only what was refused.")
@@ -145,34 +140,8 @@ def show_egress(*, address: str, exec_id: str, follow: bool, refused: bool, as_j
                 click.echo(policies.describe_record(record))
 
 
-@cli.command()
-@_address
-@click.argument("sandbox")
-@click.argument("sources", nargs=-1, required=True, metavar="FILE|DIR... [:PATH]")
-def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
-    """Upload files, or what directories hold, to the workspace or to :PATH in it.
-
-    One FILE goes to :PATH itself, unless that ends in "/"; several go below it.
-    """
-    *local, last = sources
-    target = last.removeprefix(":") if last.startswith(":") else ""
-    names = local if last.startswith(":") else list(sources)
-    if not names:
-        raise click.UsageError("name at least one FILE or DIR before :PATH")
-    files: list[LocalFile] = []
-    for name in names:
-        source = Path(name)
-        exact = bool(target) and not target.endswith("/") and len(names) == 1
-        prefix = target.rstrip("/")
-        if not source.is_dir() and not exact:
-            prefix = f"{prefix}/{source.name}" if prefix else source.name
-        files += find_files(source, prefix, lambda text: click.echo(text, err=True))
-    with Client(address) as client:
-        send(client, sandbox, files)
-
-
 @cli.command(name="exec", context_settings=_AS_IT_IS, epilog=exits.HELP)
-@_address
+@address_option
 @_quiet
 @_env
 @_timeout
@@ -202,79 +171,6 @@ def execute(
     with Client(address) as client:
         stream = client.exec(sandbox, what, exec_id=exec_id, env=_variables(env), run_seconds=timeout)
         return _watch(client, stream, Renderer(quiet=quiet), as_json=as_json)
-
-
-@cli.command()
-@_address
-@click.argument("sandbox", required=False)
-@click.argument("path", default="")
-def ls(*, address: str, sandbox: str | None, path: str) -> None:
-    """List the sandboxes, or a directory of one."""
-    with Client(address) as client:
-        if sandbox is None:
-            for found in client.sandboxes():
-                click.echo(f"{found.id}  {found.create_time.ToJsonString()}  {found.language}".rstrip())
-            return
-        for file in client.ls(sandbox, path):
-            link = f" -> {file.link_target}" if file.link_target else ""
-            kind = _KINDS.get(file.kind, "?")
-            click.echo(printable(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}"))
-
-
-@cli.command()
-@_address
-@click.argument("source", metavar="SANDBOX:PATH")
-@click.argument("destination", default="", metavar="[DEST]")
-def get(*, address: str, source: str, destination: str) -> None:
-    """Download a file to DEST (a file, a directory, or "-" for stdout)."""
-    sandbox, _, path = source.partition(":")
-    name = PurePosixPath(path).name
-    if not path or name in {"", ".", ".."}:
-        raise click.UsageError("name a file: SANDBOX:PATH")
-    with Client(address) as client:
-        chunks = client.get(sandbox, path)
-        if destination == "-":
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            return
-        target = Path(destination or name)
-        target = target / name if target.is_dir() else target
-        # A file that was cut off must not look like a whole one.
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-            try:
-                for chunk in chunks:
-                    partial.write(chunk)
-                Path(partial.name).replace(target)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
-
-
-@cli.command()
-@_address
-@click.argument("target", metavar="SANDBOX[:PATH]")
-def rm(*, address: str, target: str) -> None:
-    """Remove a sandbox with all its files, or one file or directory of it."""
-    sandbox, colon, path = target.partition(":")
-    if colon and not path:
-        raise click.UsageError("nothing after ':'; name a PATH, or leave ':' out to remove the whole sandbox")
-    with Client(address) as client:
-        if path:
-            client.rm(sandbox, path)
-        else:
-            client.remove_sandbox(sandbox)
-
-
-@cli.command()
-@_address
-@click.argument("sandbox")
-@click.argument("exec_id", default="", metavar="[EXEC]")
-def lock(*, address: str, sandbox: str, exec_id: str) -> None:
-    """Print qila.lock.json of an exec; by default of the newest that has one."""
-    with Client(address) as client:
-        sys.stdout.buffer.write(client.lock(sandbox, exec_id).lock)
-        sys.stdout.buffer.flush()
 
 
 @cli.command()
@@ -314,7 +210,7 @@ def describe_plan(document: dict[str, list[dict[str, object]]]) -> str:
 
 
 @cli.command()
-@_address
+@address_option
 def up(*, address: str) -> None:
     """Start resolver, executor and gateway on this machine."""
     stack.up(stack.stack_from(os.environ, address), _say)
@@ -322,14 +218,14 @@ def up(*, address: str) -> None:
 
 
 @cli.command()
-@_address
+@address_option
 def down(*, address: str) -> None:
     """Stop the services that `qila up` started. Sandboxes stay."""
     stack.down(stack.stack_from(os.environ, address), _say)
 
 
 @cli.command()
-@_address
+@address_option
 def status(*, address: str) -> int:
     """Show the health of each service, how workspaces are bounded, and what is free; exit code 1 if one is silent."""
     services = stack.stack_from(os.environ, address)

@@ -32,7 +32,7 @@ def describe(policy: pb.EgressPolicy) -> str:
     opening = "install" if policy.install_only else "registries"
     if policy.mode != pb.EGRESS_MODE_REGISTRIES:
         opening = "none"
-    return "\n".join([f"egress {opening}", *(f"allow-host {_one_line(host)}" for host in policy.hosts)])
+    return "\n".join([f"egress {opening}", *(f"allow-host {one_line(host)}" for host in policy.hosts)])
 
 
 def describe_record(record: pb.EgressRecord) -> str:
@@ -48,9 +48,9 @@ def describe_record(record: pb.EgressRecord) -> str:
         asked,
         f"({record.rule})",
     )
-    return _one_line(" ".join(fields))
+    return one_line(" ".join(fields))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """What a stranger wrote must neither steer the terminal nor look like a line of ours."""
     return printable(text).replace("\n", "\ufffd")

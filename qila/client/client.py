@@ -177,3 +177,20 @@ class Client:
         request = pb.GetLockRequest(sandbox_id=sandbox_id, exec_id=exec_id)
         with translated():
             return self._stub.GetLock(request, timeout=self._call_seconds)
+
+    def sbom(
+        self,
+        sandbox_id: str,
+        exec_id: str = "",
+        sbom_format: pb.SbomFormat.ValueType = pb.SBOM_FORMAT_CYCLONEDX_1_6,
+    ) -> bytes:
+        """The SBOM of an exec as JSON; of the newest that ran by default."""
+        request = pb.GetSbomRequest(sandbox_id=sandbox_id, exec_id=exec_id, format=sbom_format)
+        with translated():
+            return b"".join(answer.chunk for answer in self._stub.GetSbom(request, timeout=self._call_seconds))
+
+    def diff(self, before: pb.LockReference, after: pb.LockReference) -> pb.DiffLocksResponse:
+        """What differs between two execs or lockfiles: packages added, removed and changed."""
+        request = pb.DiffLocksRequest(before=before, after=after)
+        with translated():
+            return self._stub.DiffLocks(request, timeout=self._call_seconds)

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 from services.resolver import errors
+from services.resolver.diff import diff_locks
+from services.resolver.lockfile import read_qila_lock
+from services.resolver.locks import read_all_locks
 from services.resolver.model import (
     Context,
     InstallReport,
+    LockDiff,
+    Lockfile,
     Plan,
     RenderedLock,
     RunReport,
+    Sbom,
+    SbomFormat,
+    SbomSubject,
     Selection,
     StepKind,
     Target,
     WorkspaceFile,
 )
 from services.resolver.plan import explain_install, explain_run, plan, render_lock, verify_install
+from services.resolver.planner import planner_of
+from services.resolver.sbom import render_sbom
 from services.resolver.selection import select_files
 
 
@@ -101,6 +112,43 @@ class ExplainRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DiffLocks:
+    """Ask what differs between two sets of locks; `toolchain` decides which entries of native locks apply."""
+
+    before: tuple[Lockfile, ...]
+    after: tuple[Lockfile, ...]
+    toolchain: Mapping[str, str]
+
+    def run(self) -> LockDiff:
+        """Answer in this process."""
+        return diff_locks(read_all_locks(self.before, self.toolchain), read_all_locks(self.after, self.toolchain))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """An inventory of packages that no lock stands behind."""
+
+    ecosystem: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderSbom:
+    """Ask for the SBOM of an exec; `locks` are the bytes of qila.lock.json."""
+
+    subject: SbomSubject
+    locks: tuple[bytes, ...]
+    unmanaged: tuple[Inventory, ...]
+    format: SbomFormat
+
+    def run(self) -> Sbom:
+        """Answer in this process."""
+        locks = [read_qila_lock(lock) for lock in self.locks]
+        found = [planner_of(item.ecosystem).unmanaged_packages(item.content) for item in self.unmanaged]
+        return render_sbom(self.subject, locks, chain.from_iterable(found), self.format)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """Which kind of message a body holds; sent in front of it."""
 
@@ -108,7 +156,10 @@ class Envelope:
 
 
 CALLS: Mapping[str, Any] = MappingProxyType(
-    {call.__name__: call for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun)}
+    {
+        call.__name__: call
+        for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun, DiffLocks, RenderSbom)
+    }
 )
 ANSWERS: Mapping[str, Any] = MappingProxyType(
     {
@@ -117,6 +168,8 @@ ANSWERS: Mapping[str, Any] = MappingProxyType(
         "MakeLock": RenderedLock,
         "ExplainInstall": InstallReport,
         "ExplainRun": RunReport,
+        "DiffLocks": LockDiff,
+        "RenderSbom": Sbom,
     }
 )
 ERRORS: Mapping[str, Any] = MappingProxyType(

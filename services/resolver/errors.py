@@ -102,14 +102,16 @@ class InventoryError(ResolverError):
 
 @dataclass(kw_only=True, eq=False)
 class LockError(ResolverError):
-    """A native lock cannot be read."""
+    """A lock cannot be read. `line` counts from 1 and is 0 where it is not known; `name` is the lock's, if any."""
 
     line: int
     reason: str
+    name: str = ""
 
     def __str__(self) -> str:
         """Say where and what."""
-        return f"lock: line {self.line}: {self.reason}"
+        place = f"line {self.line}: " if self.line else ""
+        return f"{self.name or 'lock'}: {place}{self.reason}"
 
 
 @dataclass(kw_only=True, eq=False)

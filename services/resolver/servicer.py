@@ -11,6 +11,7 @@ from qila.resolver.v1 import resolver_pb2 as pb
 from qila.resolver.v1 import resolver_pb2_grpc
 from services.resolver.calls import ExplainInstall, ExplainRun, MakeLock, MakePlan, SelectFiles
 from services.resolver.errors import ResolverError
+from services.resolver.lock_messages import DiffUpload, SbomUpload, diff_message
 from services.resolver.model import Context, Lockfile, WorkspaceFile
 from services.resolver.selection import MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES
 from services.resolver.wire import (
@@ -38,6 +39,7 @@ MAX_PATH_CHARACTERS = 128 << 20
 MAX_LOCK_BYTES = 64 << 20
 MAX_OUTPUT_BYTES = 1 << 20
 MAX_RUN_OUTPUT_BYTES = 64 << 10
+CHUNK_BYTES = 64 << 10
 PLATFORM_KEY = "platform"
 DEFAULT_PLATFORM = "linux/amd64"
 
@@ -136,14 +138,23 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
         self, requests: AsyncIterator[pb.RenderSbomRequest], context: ServicerContext
     ) -> AsyncIterator[pb.RenderSbomResponse]:
         """See the proto."""
-        raise NotImplementedError
-        yield
+        del context
+        upload = SbomUpload()
+        async for request in requests:
+            upload.add(request)
+        sbom = await self._run(upload.call())
+        for start in range(0, len(sbom.content), CHUNK_BYTES):
+            yield pb.RenderSbomResponse(chunk=sbom.content[start : start + CHUNK_BYTES])
 
     async def DiffLocks(
         self, requests: AsyncIterator[pb.DiffLocksRequest], context: ServicerContext
     ) -> pb.DiffLocksResponse:
         """See the proto."""
-        raise NotImplementedError
+        del context
+        upload = DiffUpload()
+        async for request in requests:
+            upload.add(request)
+        return diff_message(await self._run(upload.call()))
 
     async def _run(self, call: Any) -> Any:
         try:

@@ -71,7 +71,7 @@ INVALID: Mapping[type[Exception], str] = {
     errors.UnknownEcosystemError: "ECOSYSTEM_UNKNOWN",
     errors.ToolchainMissingError: "TOOLCHAIN_MISSING",
     errors.InventoryError: "INVENTORY_INVALID",
-    errors.LockError: "NATIVE_LOCK_INVALID",
+    errors.LockError: "LOCK_INVALID",
 }
 WORDING = {
     NoticeKind.BROKEN_FILE: "{subject} {detail}; the rest of it was read",
@@ -231,6 +231,8 @@ def _facts(error: Exception) -> dict[str, str]:
     """What programs may want to know about an error beside its text."""
     if isinstance(error, errors.ManifestError):
         return {"path": error.path, "line": str(error.line), "column": str(error.column)}
+    if isinstance(error, errors.LockError):
+        return {"name": error.name, "line": str(error.line)}
     if isinstance(error, (errors.TargetNotFoundError, errors.TargetAmbiguousError)):
         return {"candidates": ",".join(error.candidates)}
     return {}

@@ -1,0 +1,141 @@
+"""The commands about what is installed: locks, SBOMs, comparisons."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+
+from qila.cli import diffs
+from qila.cli.options import address_option
+from qila.cli.render import printable
+from qila.client import Client
+from qila.gateway.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FORMATS: Final = {"cyclonedx": pb.SBOM_FORMAT_CYCLONEDX_1_6, "spdx": pb.SBOM_FORMAT_SPDX_2_3}
+_SANDBOX: Final = re.compile(r"(?P<sandbox>sb_[a-z2-7]{26})(:(?P<exec>.*))?")
+_MAX_LOCK_BYTES: Final = 64 << 20
+_SIDE: Final = "SANDBOX, SANDBOX:EXEC or a lock FILE"
+
+
+@click.command()
+@address_option
+@click.option("--native", is_flag=True, help="Print the ecosystem's own lock: pylock.toml, package-lock.json, ...")
+@click.argument("sandbox")
+@click.argument("exec_id", default="", metavar="[EXEC]")
+def lock(*, address: str, native: bool, sandbox: str, exec_id: str) -> None:
+    """Print qila.lock.json of an exec; by default of the newest that has one."""
+    with Client(address) as client:
+        found = client.lock(sandbox, exec_id)
+    if native and not found.native_lock:
+        raise click.ClickException("this exec has no native lock")
+    _write(found.native_lock if native else found.lock)
+
+
+@click.command()
+@address_option
+@click.option("--format", "name", type=click.Choice(list(_FORMATS)), default="cyclonedx", show_default=True)
+@click.argument("sandbox")
+@click.argument("exec_id", default="", metavar="[EXEC]")
+def sbom(*, address: str, name: str, sandbox: str, exec_id: str) -> None:
+    """Print the SBOM of an exec as JSON (CycloneDX 1.6 or SPDX 2.3); by default of the newest that ran."""
+    with Client(address) as client:
+        _write(client.sbom(sandbox, exec_id, _FORMATS[name]))
+
+
+@click.command(epilog="Exit code: 0 nothing differs; 1 something does; 125 Qila failed, or a lock cannot be read.")
+@address_option
+@click.option(
+    "--format", "name", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True,
+    help="For people, for scripts, or for a review comment.",
+)  # fmt: skip
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+def diff(*, address: str, name: str, before: str, after: str) -> int:
+    """Compare what A and B have installed: packages added, removed, changed (version, hashes, licence).
+
+    Each is a SANDBOX, a SANDBOX:EXEC, or a lock FILE: qila.lock.json or an ecosystem's own lock. Two files need no
+    service. A file whose name looks like a sandbox's id is written ./NAME.
+    """
+    sides = [_reference(before), _reference(after)]
+    if all(side.HasField("lock") for side in sides):
+        found = _compare_here([(before, sides[0].lock), (after, sides[1].lock)])
+    else:
+        with Client(address) as client:
+            found = client.diff(*sides)
+    _show(found, name)
+    return 1 if found.changes else 0
+
+
+def _show(found: pb.DiffLocksResponse, name: str) -> None:
+    if name == "json":
+        click.echo(diffs.as_json(found))
+    elif name == "markdown":
+        click.echo(diffs.as_markdown(found), nl=False)
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for line in diffs.as_text(found):
+            console.print(line)
+
+
+def _reference(word: str) -> pb.LockReference:
+    found = _SANDBOX.fullmatch(word)
+    if found:
+        if found["exec"] == "":
+            raise click.UsageError(f"{word}: nothing after ':'; name an EXEC, or leave ':' out")
+        reference = pb.ExecReference(sandbox_id=found["sandbox"], exec_id=found["exec"] or "")
+        return pb.LockReference(exec=reference)
+    path = Path(word)
+    # A pipe is as good as a file: `qila diff <(git show HEAD:qila.lock.json) qila.lock.json`.
+    if not path.exists() or path.is_dir():
+        raise click.UsageError(f"{word}: no such file, and no sandbox's id; write {_SIDE}")
+    with path.open("rb") as stream:
+        content = stream.read(_MAX_LOCK_BYTES + 1)
+    return pb.LockReference(lock=pb.Lockfile(name=path.name, content=content))
+
+
+def _compare_here(sides: Sequence[tuple[str, pb.Lockfile]]) -> pb.DiffLocksResponse:
+    """The comparison in this process, of two files by the words that name them."""
+    # The resolver is a service's code: it is loaded for this alone.
+    compare: Any = importlib.import_module("services.resolver.diff").diff_locks
+    before, after = (_packages(word, lockfile) for word, lockfile in sides)
+    found = compare(before, after)
+    changes = [
+        pb.PackageChange(before=_message(change.before), after=_message(change.after)) for change in found.changes
+    ]
+    return pb.DiffLocksResponse(changes=changes, unchanged_count=found.unchanged_count)
+
+
+def _packages(word: str, lockfile: pb.Lockfile) -> list[Any]:
+    errors: Any = importlib.import_module("services.resolver.errors")
+    local: Any = importlib.import_module("services.resolver.local")
+    locks: Any = importlib.import_module("services.resolver.locks")
+    model: Any = importlib.import_module("services.resolver.model")
+    given = model.Lockfile(name=lockfile.name, content=lockfile.content)
+    try:
+        packages: list[Any] = locks.read_any_lock(given, local.IMAGE_TOOLCHAIN)[1]
+    except errors.LockError as error:
+        # Both files may have the same name, in two directories.
+        error.name = word
+        raise click.ClickException(printable(str(error))) from error
+    return packages
+
+
+def _message(package: Any) -> pb.LockedPackage | None:
+    if package is None:
+        return None
+    names = pb.LockedPackage.DESCRIPTOR.fields_by_name
+    return pb.LockedPackage(**{name: getattr(package, name) for name in names})
+
+
+def _write(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
