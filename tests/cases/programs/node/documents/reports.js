@@ -1,15 +1,20 @@
 const { readFileSync } = require('fs');
-const { PDFDocument, StandardFonts } = require('pdf-lib');
+const { Document, HeadingLevel, Packer, Paragraph } = require('docx');
 const writeXlsxFile = require('write-excel-file/node');
 
 async function main() {
-  const pdf = await PDFDocument.create();
-  pdf.setTitle('Report');
-  const font = await pdf.embedFont(StandardFonts.Helvetica);
-  pdf.addPage().drawText('Total: 60', { x: 50, y: 500, font });
-  pdf.addPage();
-  const again = await PDFDocument.load(await pdf.save());
-  console.log(`pdf: ${again.getPageCount()} pages, title ${again.getTitle()}`);
+  const document = new Document({
+    sections: [
+      {
+        children: [
+          new Paragraph({ text: 'Quarterly report', heading: HeadingLevel.HEADING_1 }),
+          new Paragraph('Total: 60'),
+        ],
+      },
+    ],
+  });
+  const bytes = await Packer.toBuffer(document);
+  console.log('docx:', bytes.subarray(0, 2).toString());
 
   const rows = [
     [{ value: 'item' }, { value: 'price' }],
