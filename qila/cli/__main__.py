@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToJson
 
 from qila.cli import exits, files, locks, policies, stack
 from qila.cli.options import address_option
+from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
 from qila.cli.render import Renderer, printable
 from qila.cli.upload import find_files, send
 from qila.client import Client, QilaError, UnavailableError
@@ -62,6 +63,8 @@ for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbo
 @_timeout
 @_egress
 @_allow_hosts
+@lock_option
+@program_options
 @click.option("--keep", is_flag=True, help="Do not remove the sandbox; its id is printed on stderr.")
 @click.argument("source", type=_local, metavar="FILE|DIR")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -73,6 +76,8 @@ def run(
     timeout: float | None,
     egress: str | None,
     hosts: tuple[str, ...],
+    lock: Path | None,
+    wanted: ProgramOptions,
     keep: bool,
     source: Path,
     args: tuple[str, ...],
@@ -83,12 +88,13 @@ def run(
     uploads = find_files(source, program, renderer.warn)
     variables = _variables(env)
     with Client(address) as client:
-        sandbox = client.create(egress=policies.policy_of(egress, hosts))
+        sandbox = client.create(egress=policies.policy_of(egress, hosts), lock=lockfile(lock))
         renderer.say(f"sandbox {sandbox.id}", "dim")
         try:
             send(client, sandbox.id, uploads)
-            what = pb.Program(file=program, args=args)
-            return _watch(client, client.exec(sandbox.id, what, env=variables, run_seconds=timeout), renderer)
+            what = wanted.program(program, args)
+            stream = client.exec(sandbox.id, what, env=variables, run_seconds=timeout, **wanted.request())
+            return _watch(client, stream, renderer)
         finally:
             if not keep:
                 client.remove_sandbox(sandbox.id)
@@ -99,10 +105,12 @@ def run(
 @click.option("--language", default="", help="Breaks ties only: the file and its manifest decide.")
 @_egress
 @_allow_hosts
-def create(*, address: str, language: str, egress: str | None, hosts: tuple[str, ...]) -> None:
+@lock_option
+def create(*, address: str, language: str, egress: str | None, hosts: tuple[str, ...], lock: Path | None) -> None:
     """Make a sandbox and print its id."""
     with Client(address) as client:
-        click.echo(client.create(language, egress=policies.policy_of(egress, hosts)).id)
+        made = client.create(language, egress=policies.policy_of(egress, hosts), lock=lockfile(lock))
+        click.echo(made.id)
 
 
 @cli.command()
@@ -145,16 +153,18 @@ def show_egress(*, address: str, exec_id: str, follow: bool, refused: bool, as_j
 @_quiet
 @_env
 @_timeout
+@program_options
 @click.option("--exec-id", default="", help="ex_ and 26 of [a-z2-7]; the same id and request joins a running exec.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON on stdout.")
 @click.argument("sandbox")
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="FILE [ARGS...] | -- CMD [ARGS...]")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="FILE [ARGS...] | -- CMD [ARGS...]")
 def execute(
     *,
     address: str,
     quiet: bool,
     env: tuple[str, ...],
     timeout: float | None,
+    wanted: ProgramOptions,
     exec_id: str,
     as_json: bool,
     sandbox: str,
@@ -162,14 +172,18 @@ def execute(
 ) -> int:
     """Run a program of the workspace, with what it needs installed; or, after "--", a command as it is."""
     what: pb.Program | pb.Command
-    if words[0] == _COMMAND_MARK:
+    if not words and not wanted.names_program:
+        raise click.UsageError("name a FILE, a --module, a --script, or a command after --")
+    if words[:1] == (_COMMAND_MARK,):
         if not words[1:]:
             raise click.UsageError("name a command after --")
         what = pb.Command(argv=words[1:])
     else:
-        what = pb.Program(file=words[0], args=words[1:])
+        file, args = ("", words) if wanted.names_program else (words[0], words[1:])
+        what = wanted.program(file, args)
     with Client(address) as client:
-        stream = client.exec(sandbox, what, exec_id=exec_id, env=_variables(env), run_seconds=timeout)
+        variables = _variables(env)
+        stream = client.exec(sandbox, what, exec_id=exec_id, env=variables, run_seconds=timeout, **wanted.request())
         return _watch(client, stream, Renderer(quiet=quiet), as_json=as_json)
 
 

@@ -13,11 +13,19 @@ from qila.gateway.v1 import gateway_pb2 as pb
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from rich.status import Status
+
 _PHASES: Final = {pb.PHASE_RESOLVE: "RESOLVE", pb.PHASE_INSTALL: "INSTALL", pb.PHASE_RUN: "RUN"}
 _ACTIONS: Final = {
     pb.PACKAGE_ACTION_DOWNLOADING: "downloading",
     pb.PACKAGE_ACTION_BUILDING: "building",
     pb.PACKAGE_ACTION_INSTALLED: "installed",
+}
+_STAGES: Final = {
+    pb.INSTALL_STAGE_RESOLVING: "resolving",
+    pb.INSTALL_STAGE_DOWNLOADING: "downloading",
+    pb.INSTALL_STAGE_BUILDING: "building",
+    pb.INSTALL_STAGE_INSTALLING: "installing",
 }
 
 
@@ -33,6 +41,8 @@ class Renderer:
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._phase: tuple[str, datetime] | None = None
+        self._progress: Status | None = None
+        self._unchecked: list[pb.MissingImport] = []
 
     def say(self, text: str, style: str = "") -> None:
         """One line on stderr, unless quiet."""
@@ -49,12 +59,16 @@ class Renderer:
             case "output":
                 self._output(event.output)
             case "phase_started":
-                self._begin(_PHASES.get(event.phase_started.phase, "?"), event.time.ToDatetime())
+                self._begin(_phase_name(event.phase_started), event.time.ToDatetime())
             case "plan_made":
                 self._plan(event.plan_made)
             case "package":
                 package = event.package
                 self.say(f"  {_ACTIONS.get(package.action, '?')} {package.name} {package.version}".rstrip(), "cyan")
+            case "stage":
+                self._stage(event.stage)
+            case "imports_checked":
+                self._imports(event.imports_checked)
             case "notice":
                 self.say(f"  {_place(event.notice)}{event.notice.message}", "yellow")
             case "ended":
@@ -64,6 +78,7 @@ class Renderer:
     def _output(self, output: pb.Output) -> None:
         if output.phase != pb.PHASE_RUN:
             return
+        self._end_progress()
         stream = sys.stdout.buffer if output.stream == pb.STREAM_STDOUT else sys.stderr.buffer
         stream.write(output.data)
         stream.flush()
@@ -73,7 +88,29 @@ class Renderer:
         self._phase = (name, time)
         self.say(name, "bold green")
 
+    def _stage(self, stage: pb.StageProgress) -> None:
+        """One line that moves, for a person who waits; a file keeps nothing of it."""
+        if self._quiet or not self._console.is_terminal:
+            return
+        line = Text(f"{_STAGES.get(stage.stage, '?')} {_counts(stage)}".rstrip(), style="cyan")
+        if self._progress is None:
+            self._progress = self._console.status(line)
+            self._progress.start()
+        else:
+            self._progress.update(line)
+
+    def _end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _imports(self, checked: pb.ImportsChecked) -> None:
+        self._unchecked = []
+        for missing in [*checked.missing, *checked.transitive]:
+            self.say(f"  {describe_missing(missing)}", "yellow")
+
     def _finish(self, time: datetime) -> None:
+        self._end_progress()
         if self._phase is not None:
             name, begin = self._phase
             self.say(f"{name} took {max((time - begin).total_seconds(), 0):.2f} s", "dim")
@@ -83,19 +120,51 @@ class Renderer:
         for requirement in plan.requirements:
             origins = f"  ({', '.join(requirement.origins[:2])})" if requirement.origins else ""
             self.say(f"  needs {requirement.specifier}{origins}")
-        for missing in plan.undeclared:
-            self.say(f"  {missing.path}:{missing.line} imports {missing.module}, which the manifest lacks", "yellow")
-        for missing in plan.unknown:
-            self.say(f"  {missing.path}:{missing.line} imports {missing.module}: no known package", "yellow")
+        # Told before the run, when it is known what is installed; or at the end, if it comes to no run.
+        self._unchecked = [*plan.undeclared, *plan.unknown]
         if plan.installed:
             self.say("  already installed" if plan.fingerprint else "  needs nothing but what the image has")
 
     def _ended(self, ended: pb.ExecEnded) -> None:
+        if ended.HasField("install_failed"):
+            for missing in self._unchecked:
+                self.say(f"  {describe_missing(missing)}", "yellow")
+        for missing in ended.missing_imports:
+            self.warn(f"qila: not found: {describe_missing(missing)}", "yellow")
         if ended.dropped_bytes:
             self.warn(f"qila: {ended.dropped_bytes} bytes of output beyond the limit were dropped", "yellow")
         reason = describe_end(ended)
         if reason:
             self.warn(f"qila: {reason}")
+
+
+def describe_missing(missing: pb.MissingImport) -> str:
+    """An import that nothing declares, and what to do about it."""
+    place = f"{missing.path}:{missing.line} imports" if missing.line else f"{missing.path} imports".lstrip()
+    if missing.transitive_version:
+        why = f"of which {missing.transitive_version} is there only because another package requires it"
+    else:
+        why = "which is not declared"
+    advice = ""
+    if missing.declaration:
+        advice = f": add `{missing.declaration}` to {missing.manifest}"
+    elif missing.suggestion:
+        advice = f": {missing.suggestion} provides it"
+    elif not missing.transitive_version:
+        why = "for which no package is known"
+    note = f" ({missing.note})" if missing.note else ""
+    return f"{place} {missing.module}, {why}{advice}{note}"
+
+
+def _phase_name(begun: pb.PhaseStarted) -> str:
+    name = _PHASES.get(begun.phase, "?")
+    return f"{name} (run {begun.run + 1})" if begun.run else name
+
+
+def _counts(stage: pb.StageProgress) -> str:
+    if stage.total:
+        return f"{stage.done}/{stage.total}"
+    return str(stage.done) if stage.done else ""
 
 
 def describe_end(ended: pb.ExecEnded) -> str:  # noqa: PLR0911 - one for each way to end
@@ -116,7 +185,7 @@ def describe_end(ended: pb.ExecEnded) -> str:  # noqa: PLR0911 - one for each wa
         case "install_failed":
             failure = ended.install_failed
             name = pb.InstallFailureReason.Name(failure.reason).removeprefix("INSTALL_FAILURE_REASON_").lower()
-            return f"install failed: {name}\n{failure.detail}".rstrip()
+            return "\n".join([f"install failed: {name}", failure.detail.rstrip(), *failure.hints]).rstrip()
         case "start_failed":
             return f"cannot start: {ended.start_failed.error} {ended.start_failed.detail}".rstrip()
         case "plan_failed":

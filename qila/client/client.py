@@ -14,11 +14,13 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
 CHUNK_BYTES: Final = 64 << 10
+# A lockfile may have 16 MiB.
+MESSAGE_BYTES: Final = 40 << 20
 _CALL_SECONDS: Final = 120.0
 
 
@@ -36,7 +38,12 @@ class Client:
         reconnect_seconds: float = 60,
     ) -> None:
         # A proxy of the surrounding shell is not for loopback; probing would let a stalled stream fill memory.
-        options = [("grpc.http2.bdp_probe", 0), ("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 2000)]
+        options = [
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ]
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = GatewayServiceStub(self._channel)
         self._call_seconds = call_seconds
@@ -53,10 +60,17 @@ class Client:
         self._channel.close()
 
     def create(
-        self, language: str = "", limits: pb.Limits | None = None, egress: pb.EgressPolicy | None = None
+        self,
+        language: str = "",
+        limits: pb.Limits | None = None,
+        egress: pb.EgressPolicy | None = None,
+        lock: pb.Lockfile | None = None,
     ) -> pb.Sandbox:
-        """Makes a sandbox and starts it; without a policy it reaches the registries, as far as the operator allows."""
-        request = pb.CreateSandboxRequest(language=language, limits=limits, egress=egress)
+        """Makes a sandbox and starts it; without a policy it reaches the registries, as far as the operator allows.
+
+        With a lock its programs get exactly the versions and hashes that it says.
+        """
+        request = pb.CreateSandboxRequest(language=language, limits=limits, egress=egress, lock=lock)
         with translated():
             return self._stub.CreateSandbox(request, timeout=self._call_seconds).sandbox
 
@@ -140,9 +154,21 @@ class Client:
         exec_id: str = "",
         env: Mapping[str, str] | None = None,
         run_seconds: float | None = None,
+        install_missing: bool = False,
+        no_detection: bool = False,
+        extras: Sequence[str] = (),
+        groups: Sequence[str] = (),
     ) -> ExecStream:
         """Starts a program or a command and iterates over its events; the same id and request joins a running one."""
-        request = pb.ExecRequest(sandbox_id=sandbox_id, exec_id=exec_id or new_exec_id(), env=env)
+        request = pb.ExecRequest(
+            sandbox_id=sandbox_id,
+            exec_id=exec_id or new_exec_id(),
+            env=env,
+            install_missing=install_missing,
+            no_detection=no_detection,
+            extras=extras,
+            groups=groups,
+        )
         if isinstance(what, pb.Program):
             request.program.CopyFrom(what)
         else:

@@ -69,6 +69,9 @@ class ExecStream:
         self._begun = True
         self._sequence = max(self._sequence, event.sequence)
         if event.HasField("output") and event.output.phase == pb.PHASE_RUN:
+            if event.output.run != self._offsets.run:
+                # The offsets of each run start at zero.
+                self._offsets = pb.OutputOffsets(run=event.output.run)
             end = event.output.offset + len(event.output.data)
             if event.output.stream == pb.STREAM_STDOUT:
                 self._offsets.stdout = end

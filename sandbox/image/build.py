@@ -197,12 +197,12 @@ def download_wheels(progress: Progress, target: Path) -> None:
 
 
 def download_node_packages(progress: Progress, target: Path) -> None:
-    """Fetches the package managers that come from npm, checked against their digests."""
-    progress.say("fetching yarn and pnpm")
+    """Fetches the package managers and tools that come from npm, checked against their digests."""
+    progress.say("fetching yarn, pnpm and tsx")
     try:
         download(read_packages(), target, platform.machine())
     except NodePackagesError as error:
-        raise BuildError("fetching yarn and pnpm", [str(error)]) from error
+        raise BuildError("fetching yarn, pnpm and tsx", [str(error)]) from error
 
 
 def provide_toolchains(progress: Progress, scratch: Path, tag: str) -> None:

@@ -32,8 +32,10 @@ LOCK = Path(__file__).with_name("node-packages.toml")
 TIMEOUT_SECONDS = 60
 MAX_BYTES = 256 * 1024**2
 ATTEMPTS = 3
-_KEYS = ("name", "goes-with", "machine", "version", "integrity")
+_KEYS = ("name", "goes-with", "needed-by", "machine", "version", "integrity")
 _PIN = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
+# `^1.2.3` and `~1.2.3`: as much of a version as may not change, and the least version.
+_RANGE = re.compile(r"(?P<operator>[~^])(?P<least>\d+\.\d+\.\d+)")
 
 
 class NodePackagesError(Exception):
@@ -57,6 +59,7 @@ class NodePackage:
     integrity: str
     goes_with: str | None = None
     machine: str | None = None
+    needed_by: str | None = None
 
     @property
     def file(self) -> str:
@@ -113,16 +116,20 @@ def pin(packages: list[NodePackage], *, upgrade: bool) -> list[NodePackage]:
     pinned: dict[str, NodePackage] = {}
     for package in packages:
         leader = None if package.goes_with is None else pinned[package.goes_with]
+        user = None if package.needed_by is None else pinned[package.needed_by]
         is_current = package.version and (leader is None or leader.version == package.version)
-        pinned[package.name] = package if is_current and not upgrade else _renew(package, leader)
+        pinned[package.name] = package if is_current and not upgrade else _renew(package, leader, user)
     return list(pinned.values())
 
 
-def _renew(package: NodePackage, leader: NodePackage | None) -> NodePackage:
-    content = _get(package.name, packument_path(package.name))
+def _renew(package: NodePackage, leader: NodePackage | None, user: NodePackage | None) -> NodePackage:
     try:
-        page: Any = json.loads(content)
-        version = page["dist-tags"]["latest"] if leader is None else leader.version
+        page: Any = _page(package.name)
+        if user is not None:
+            wanted = _page(user.name)["versions"][user.version]["dependencies"][package.name]
+            version = newest_allowed(package.name, page["versions"], wanted)
+        else:
+            version = page["dist-tags"]["latest"] if leader is None else leader.version
         integrity = page["versions"][version]["dist"]["integrity"]
     except KeyError as error:
         raise NodePackagesError(name=package.name, problem=f"npm's page lacks {error}") from error
@@ -131,6 +138,30 @@ def _renew(package: NodePackage, leader: NodePackage | None) -> NodePackage:
     if not isinstance(integrity, str) or not _PIN.fullmatch(integrity):
         raise NodePackagesError(name=package.name, problem="npm gives no SHA-512")
     return replace(package, version=version, integrity=integrity)
+
+
+def newest_allowed(name: str, versions: Iterable[str], wanted: str) -> str:
+    """The newest release that a range of the simple kinds allows; raises NodePackagesError if none does."""
+    match = _RANGE.fullmatch(wanted)
+    least = _numbers(match["least"]) if match else None
+    if match is None or least is None:
+        raise NodePackagesError(name=name, problem=f"no version can be told from {wanted!r}")
+    # A caret keeps everything up to the first number that is not 0.
+    fixed = 2 if match["operator"] == "~" else next((i for i, part in enumerate(least) if part), 2) + 1
+    releases = [numbers for version in versions if (numbers := _numbers(version))]
+    allowed = [numbers for numbers in releases if numbers[:fixed] == least[:fixed] and numbers >= least]
+    if not allowed:
+        raise NodePackagesError(name=name, problem=f"npm has no version that {wanted} allows")
+    return ".".join(str(number) for number in max(allowed))
+
+
+def _numbers(version: str) -> tuple[int, ...] | None:
+    """None for pre-releases."""
+    return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"\d+\.\d+\.\d+", version) else None
+
+
+def _page(name: str) -> Any:
+    return json.loads(_get(name, packument_path(name)))
 
 
 def _get(name: str, path: str) -> bytes:

@@ -25,6 +25,7 @@ ENTRY_FIELDS = 5
 # What a listing may be: a message of 4 MiB has room for it.
 MAX_LIST_ROWS = 10_000
 MAX_LIST_BYTES = 2 << 20
+MAX_UNMANAGED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,14 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unmanaged:
+    """A directory (an absolute path) in which programs install packages by themselves."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SurveySummary:
     """What a survey says beside its entries."""
 
@@ -55,7 +64,8 @@ class SurveySummary:
     file_count: int
     skipped_count: int
     environments: Sequence[Environment]
-    has_own_deps: bool
+    own_directories: Sequence[str]
+    unmanaged: Sequence[Unmanaged]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +195,8 @@ async def survey(agent: Agent) -> AsyncIterator[Sequence[SurveyEntry] | SurveySu
             file_count=count_field(result, "file_count"),
             skipped_count=count_field(result, "skipped_count"),
             environments=[_environment(row) for row in list_field(result, "environments")],
-            has_own_deps=result.get("has_own_deps") is True,
+            own_directories=[as_text(name, "own_directories") for name in list_field(result, "own_directories")],
+            unmanaged=[_unmanaged(row) for row in list_field(result, "unmanaged")[:MAX_UNMANAGED]],
         )
 
 
@@ -214,6 +225,11 @@ def _environment(row: object) -> Environment:
         fingerprint=text_field(fields, "fingerprint"),
         current=fields.get("current") is True,
     )
+
+
+def _unmanaged(row: object) -> Unmanaged:
+    fields = _object(row)
+    return Unmanaged(path=text_field(fields, "path"), digest=text_field(fields, "digest"))
 
 
 def _survey_entry(row: object) -> SurveyEntry:

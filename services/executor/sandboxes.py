@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Settings:
     ceiling: Ceiling
     # Digest of the operator's package policy; empty if there is none.
     package_policy: str
+    # From a door's address inside a sandbox to the public registry's.
+    registry_urls: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sandbox:
@@ -115,9 +117,9 @@ class Sandboxes:
         self._creating = 0
 
     @property
-    def package_policy(self) -> str:
-        """Digest of the operator's package policy; empty if there is none."""
-        return self._settings.package_policy
+    def settings(self) -> Settings:
+        """Where and how sandboxes live."""
+        return self._settings
 
     async def adopt(self) -> None:
         """Compares what should be with what is: adopts the living, removes unrecorded containers of this installation,

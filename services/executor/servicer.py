@@ -126,12 +126,21 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             sandbox = await self._sandboxes.ready(request.sandbox_id)
             async for batch in files.survey(sandbox.agent):
                 if isinstance(batch, files.SurveySummary):
-                    summary = _pack_summary(batch, sandbox.agent.toolchains, self._sandboxes.package_policy)
+                    summary = self._pack_summary(batch, sandbox)
                     yield pb.SurveyWorkspaceResponse(summary=summary)
                     continue
                 for start in range(0, len(batch), SURVEY_ROWS):
                     rows = batch[start : start + SURVEY_ROWS]
                     yield pb.SurveyWorkspaceResponse(entries=[_pack_entry(row) for row in rows])
+
+    def _pack_summary(self, summary: files.SurveySummary, sandbox: Sandbox) -> pb.SurveySummary:
+        settings = self._sandboxes.settings
+        return _pack_summary(
+            summary,
+            sandbox.agent.toolchains,
+            package_policy=settings.package_policy,
+            registry_urls=settings.registry_urls,
+        )
 
     async def WriteFile(
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Context
@@ -364,7 +373,13 @@ def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
     )
 
 
-def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str], package_policy: str) -> pb.SurveySummary:
+def _pack_summary(
+    summary: files.SurveySummary,
+    toolchains: Mapping[str, str],
+    *,
+    package_policy: str,
+    registry_urls: Mapping[str, str],
+) -> pb.SurveySummary:
     return pb.SurveySummary(
         digest=summary.digest,
         file_count=summary.file_count,
@@ -374,8 +389,10 @@ def _pack_summary(summary: files.SurveySummary, toolchains: Mapping[str, str], p
             for row in summary.environments
         ],
         toolchains=toolchains,
-        has_own_deps=summary.has_own_deps,
+        own_directories=summary.own_directories,
         package_policy=package_policy,
+        registry_urls=registry_urls,
+        unmanaged=[pb.UnmanagedDirectory(path=row.path, digest=row.digest) for row in summary.unmanaged],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from services.executor.egress.package_rules import (
     read_package_policy,
 )
 from services.executor.egress.policy import Ceiling
+from services.executor.egress.public_urls import public_urls
+from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.errors import ExecutorError
 from services.executor.profile import Limits, Profile
 from services.executor.quota import QuotaChoice, QuotaRefusedError, choose_quota
@@ -108,7 +111,15 @@ def settings(config: ExecutorConfig, package_policy: PackagePolicy) -> Settings:
         idle_stop_s=config.idle_stop_s,
         ceiling=Ceiling(opening=config.egress, hosts=frozenset(config.connect_hosts)),
         package_policy=package_policy.digest,
+        registry_urls=_registry_urls(),
     )
+
+
+def _registry_urls() -> Mapping[str, str]:
+    try:
+        return public_urls(load_registries())
+    except InvalidRegistries as error:
+        raise StartError(str(error)) from error
 
 
 def _policy_copy(config: ExecutorConfig) -> Path:

@@ -22,6 +22,8 @@ from services.rpc.config import StartError, run_service
 from services.rpc.server import ServerConfig, build_server, serve
 
 SERVICE_NAME: Final = "qila.gateway.v1.GatewayService"
+# Two lockfiles of the largest size that are compared, and what goes with them.
+MAX_MESSAGE_BYTES: Final = 40 << 20
 
 
 async def main(config: GatewayConfig) -> None:
@@ -33,21 +35,28 @@ async def main(config: GatewayConfig) -> None:
     log.configure("gateway", level=config.log_level)
     async with AsyncExitStack() as stack:
         executor_channel = await stack.enter_async_context(build_channel(config.executor_address))
-        resolver_channel = await stack.enter_async_context(build_channel(config.resolver_address))
+        resolver_channel = await stack.enter_async_context(
+            build_channel(config.resolver_address, max_message_bytes=MAX_MESSAGE_BYTES)
+        )
         store = await _open(config)
         stack.push_async_callback(store.close)
         executor = ExecutorClient(executor_channel)
+        resolver = ResolverClient(resolver_channel)
         conductor = Conductor(
             executor_port=executor,
-            resolver_port=ResolverClient(resolver_channel),
+            resolver_port=resolver,
             store=store,
             config=config.conductor,
         )
         servicer = GatewayServicer(
-            conductor=conductor, executor_port=executor, store=store, patience=config.conductor.patience
+            conductor=conductor,
+            executor_port=executor,
+            resolver_port=resolver,
+            store=store,
+            patience=config.conductor.patience,
         )
         server = await build_server(
-            ServerConfig(address=config.address, service_names=(SERVICE_NAME,)),
+            ServerConfig(address=config.address, service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),
             [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
         )
         stack.push_async_callback(conductor.close)

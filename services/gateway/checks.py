@@ -6,7 +6,7 @@ import base64
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,8 +19,10 @@ MAX_CHUNK_BYTES: Final = 64 << 10
 MAX_OUTPUT_LIMIT: Final = 1 << 30
 MAX_RUN_SECONDS: Final = 24 * 3600
 MAX_INSTALL_SECONDS: Final = 3600
+MAX_LOCK_BYTES: Final = 16 << 20
 _MAX_PATH_BYTES: Final = 4096
 _MAX_NAME_BYTES: Final = 255
+_MAX_NAMES: Final = 64
 _MAX_ENV_ENTRIES: Final = 256
 _MAX_ENV_BYTES: Final = 128 << 10
 _MAX_ARGUMENTS: Final = 4096
@@ -28,6 +30,8 @@ _MAX_ARGUMENT_BYTES: Final = 256 << 10
 _SANDBOX_ID: Final = re.compile(r"sb_[a-z2-7]{26}\Z")
 _EXEC_ID: Final = re.compile(r"ex_[a-z2-7]{26}\Z")
 _LANGUAGE: Final = re.compile(r"[a-z][a-z0-9]{0,31}\Z")
+_MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\Z")
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?\Z")
 
 
 def mint_exec_id() -> str:
@@ -83,9 +87,11 @@ def check_exec_request(request: pb.ExecRequest) -> None:
     check_exec_id(request.exec_id)
     match request.WhichOneof("what"):
         case "program":
-            check_path("program.file", request.program.file, empty=True)
-            _check_arguments("program.args", request.program.args)
+            _check_program(request.program)
+            _check_names("extras", request.extras)
+            _check_names("groups", request.groups)
         case "command":
+            _check_no_options(request)
             _require("command.argv", bool(request.command.argv and request.command.argv[0]), "must name a command")
             _check_arguments("command.argv", request.command.argv)
             check_path("command.working_directory", request.command.working_directory, empty=True)
@@ -95,6 +101,36 @@ def check_exec_request(request: pb.ExecRequest) -> None:
     _check_duration("run_timeout", request.run_timeout, MAX_RUN_SECONDS)
     _check_duration("install_timeout", request.install_timeout, MAX_INSTALL_SECONDS)
     _require("output_limit_bytes", request.output_limit_bytes <= MAX_OUTPUT_LIMIT, "must be at most 1 GiB")
+
+
+def check_lock(field: str, lock: pb.Lockfile) -> None:
+    """A lockfile's name and size; what is in it, the resolver reads."""
+    check_path(f"{field}.name", lock.name)
+    _require(f"{field}.name", "/" not in lock.name, "must be a file's name, without /")
+    _require(f"{field}.content", len(lock.content) <= MAX_LOCK_BYTES, "must be at most 16 MiB")
+
+
+def _check_program(program: pb.Program) -> None:
+    named = [program.file, program.module, program.script]
+    _require("program", sum(bool(name) for name in named) <= 1, "must have at most one of file, module and script")
+    check_path("program.file", program.file, empty=True)
+    _require("program.module", len(program.module) <= _MAX_NAME_BYTES, "must be at most 255 characters")
+    _require("program.module", not program.module or bool(_MODULE.match(program.module)), "must be a dotted name")
+    _require("program.script", len(os.fsencode(program.script)) <= _MAX_NAME_BYTES, "must be at most 255 bytes")
+    _require("program.script", "\0" not in program.script, "must not contain NUL")
+    _check_arguments("program.args", program.args)
+    _check_arguments("program.command", program.command)
+    _require("program.command", not program.command or bool(program.command[0]), "must name a command, or be empty")
+
+
+def _check_names(field: str, names: Sequence[str]) -> None:
+    _require(field, len(names) <= _MAX_NAMES, f"must be at most {_MAX_NAMES}")
+    _require(field, all(_NAME.match(name) for name in names), "must be names of letters, digits, '.', '_' and '-'")
+
+
+def _check_no_options(request: pb.ExecRequest) -> None:
+    for field in ("install_missing", "no_detection", "extras", "groups"):
+        _require(field, not getattr(request, field), "is for programs; a command runs as it is")
 
 
 def _check_arguments(field: str, arguments: Iterable[str]) -> None:

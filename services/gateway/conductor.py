@@ -8,35 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy.exc import SQLAlchemyError
 
-from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
-from qila.resolver.v1 import resolver_pb2 as resolver
 from services.gateway import checks
 from services.gateway.board import InstallBoard
 from services.gateway.config import ConductorConfig
-from services.gateway.convert import (
-    InstallFailedError,
-    SandboxLostError,
-    digest_of,
-    ended_by_process,
-    notices,
-    phase_started,
-    plan_made,
-)
-from services.gateway.installing import InstallPorts, switch
+from services.gateway.convert import digest_of, phase_started
+from services.gateway.importable import CurrentLocks, Importable
+from services.gateway.installing import InstallPorts
 from services.gateway.journal import now, stamped, stored
 from services.gateway.live import LiveExec
-from services.gateway.patience import Events, patiently, unbroken
-from services.gateway.planning import Planner, without_staged
 from services.gateway.ports import ExecutorPort, ResolverPort
+from services.gateway.running import Runner
 from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
 from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status
 from services.rpc.log import write_later
@@ -55,7 +44,7 @@ class Conductor:
         self._executor = executor_port
         self._store = store
         self._config = config
-        self._planner = Planner(executor_port, resolver_port, store)
+        self._current = CurrentLocks(store)
         self._live: dict[tuple[str, str], LiveExec] = {}
         self._ports = InstallPorts(
             executor=executor_port,
@@ -65,6 +54,7 @@ class Conductor:
             in_use=self._fingerprints_in_use,
         )
         self._board = InstallBoard(self._ports)
+        self._runner = Runner(self._ports, self._board, self._current, config)
 
     async def start(self, request: pb.ExecRequest) -> LiveExec:
         """Starts an exec, or joins the one that has its id. When it returns, the exec is on record.
@@ -117,11 +107,15 @@ class Conductor:
             live.preparing.cancel()
             # What a client was told must survive this process.
             await asyncio.wait([live.task])
-        elif live.process_started:
-            await self._executor.cancel_process(sandbox_id, exec_id)
+        elif live.run in live.started:
+            await self._executor.cancel_process(sandbox_id, live.process_id)
+            if live.request.install_missing and live.task is not None:
+                # Its process may have ended by itself: a further run must not begin, whatever happens here.
+                await asyncio.wait([live.task])
 
     async def forget_sandbox(self, sandbox_id: str) -> None:
         """Ends the execs of a sandbox that was removed."""
+        self._current.forget(sandbox_id)
         execs = [live for key, live in self._live.items() if key[0] == sandbox_id and live.task is not None]
         for live in execs:
             assert live.task is not None
@@ -183,6 +177,8 @@ class Conductor:
         live = LiveExec(self._store, record, events)
         self._live[key] = live
         try:
+            if phase == pb.PHASE_RUN:
+                live.journal.record = record = replace(record, importable=await self._of_command(sandbox_id))
             existing = await self._store.add_exec(record, [stored(event) for event in events])
         except BaseException as error:
             del self._live[key]
@@ -205,6 +201,12 @@ class Conductor:
             live.task = asyncio.create_task(self._conduct(live))
         live.admitted.set()
         return live
+
+    async def _of_command(self, sandbox_id: str) -> str:
+        """What a command can import: each ecosystem's current environment. Nobody looks into the workspace for it."""
+        locks = await self._current.of(sandbox_id)
+        digests = tuple(lock.digest for _, lock in sorted(locks.items()))
+        return Importable(locks=digests, unmanaged_unknown=True).to_text()
 
     def _completed(self, request: pb.ExecRequest) -> pb.ExecRequest:
         """With the installation's defaults, so that they stay what they were for this exec."""
@@ -257,91 +259,11 @@ class Conductor:
     async def _conduct(self, live: LiveExec) -> None:
         structlog.contextvars.bind_contextvars(sandbox_id=live.sandbox_id, exec_id=live.exec_id)
         try:
-            end = await self._outcome(live)
+            end = await self._runner.outcome(live)
         except Exception:  # noqa: BLE001  # a task that nobody awaits: whatever it is, the exec must end
             _LOG.exception("exec_crashed")
             end = pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail="a fault in Qila; its log tells more"))
         await self._finish(live, end)
-
-    async def _outcome(self, live: LiveExec) -> pb.ExecEnded:
-        try:
-            spec = await self._spec(live)
-            if live.cancel_requested and not live.recovered:
-                return pb.ExecEnded(cancelled=pb.Cancelled())
-            return ended_by_process(await self._run(live, spec))
-        except asyncio.CancelledError:
-            # The gateway's own end comes as a cancellation of this task, the client's as one of the preparation.
-            if live.cancel_requested and live.preparing is not None and live.preparing.cancelled():
-                live.preparing = None
-                return pb.ExecEnded(cancelled=pb.Cancelled())
-            raise
-        except (InstallFailedError, SandboxLostError, QilaError) as error:
-            return _end_of_failure(live, error)
-
-    async def _spec(self, live: LiveExec) -> executor.ProcessSpec:
-        """What is to be run: for a program, after it was planned and what it needs is installed."""
-        request = live.request
-        if request.HasField("command"):
-            return live.process_spec(list(request.command.argv), {}, request.command.working_directory)
-        if live.journal.record.phase == pb.PHASE_RUN:
-            plan = resolver.Plan.FromString(live.journal.record.plan)
-        else:
-            live.preparing = asyncio.create_task(self._prepare(live))
-            plan = await live.preparing
-            live.preparing = None
-        launch = plan.launch
-        argv = [*launch.argv, *request.program.args]
-        return live.process_spec(argv, dict(launch.env), launch.working_directory)
-
-    async def _prepare(self, live: LiveExec) -> resolver.Plan:
-        if live.cancel_requested:
-            raise asyncio.CancelledError
-        sandbox = await self._store.sandbox(live.sandbox_id)
-        if sandbox is None:
-            raise checks.no_such_sandbox(live.sandbox_id)
-        patience = self._config.patience if live.recovered else 0
-        resolution = await patiently(lambda: self._planner.resolve(sandbox, live.request.program), patience)
-        plan, survey, installed = resolution.plan, resolution.survey, resolution.installed
-        while not installed and await self._board.wait_for_other(live.sandbox_id, plan):
-            survey = await patiently(lambda: self._executor.survey(live.sandbox_id), self._config.patience)
-            installed = await self._planner.is_installed(live.sandbox_id, plan, survey)
-        if live.journal.record.fingerprint != plan.fingerprint or not live.journal.record.plan:
-            live.journal.append(plan_made(plan, [*plan.launch.argv, *live.request.program.args], installed=installed))
-            for notice in notices(plan):
-                live.journal.append(notice)
-        facts: dict[str, Any] = {
-            "ecosystem": plan.ecosystem,
-            "fingerprint": plan.fingerprint,
-            "plan": without_staged(plan).SerializeToString(),
-        }
-        if not installed:
-            await live.begin(pb.PHASE_INSTALL, **facts)
-            await self._board.install(live, plan, survey.summary)
-        elif plan.fingerprint and not _is_current(plan, survey.summary):
-            await switch(self._ports, live.sandbox_id, plan, has_own_deps=survey.summary.has_own_deps)
-        await live.begin(pb.PHASE_RUN, **facts)
-        return plan
-
-    async def _run(self, live: LiveExec, spec: executor.ProcessSpec) -> executor.ProcessEnded:
-        def open_events(position: executor.Offsets) -> Events:
-            request = executor.RunProcessRequest(sandbox_id=live.sandbox_id, process_id=live.exec_id, spec=spec)
-            getattr(request, "from").CopyFrom(position)
-            return self._executor.run_process(request)
-
-        events = unbroken(open_events, executor.Offsets(), self._config.patience, begun=live.recovered)
-        async with aclosing(events):
-            async for event in events:
-                match event.WhichOneof("event"):
-                    case "output":
-                        live.ring.append(event.output)
-                    case "ended":
-                        return event.ended
-                    case _:
-                        live.process_started = True
-                        live.bell.ring()
-                        if live.cancel_requested:
-                            await self._executor.cancel_process(live.sandbox_id, live.exec_id)
-        raise SandboxLostError("the executor ended the process without saying how")
 
     async def _finish(self, live: LiveExec, end: pb.ExecEnded) -> None:
         """Records the end; only then is it told."""
@@ -362,24 +284,3 @@ class Conductor:
         write_later(
             _LOG.info, "exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id
         )
-
-
-def _is_current(plan: resolver.Plan, summary: executor.SurveySummary) -> bool:
-    return any(
-        item.current and (item.ecosystem, item.fingerprint) == (plan.ecosystem, plan.fingerprint)
-        for item in summary.environments
-    )
-
-
-def _end_of_failure(live: LiveExec, error: Exception) -> pb.ExecEnded:
-    """How an exec ends that an error stopped; one that never began keeps the error for a status."""
-    match error:
-        case InstallFailedError():
-            return pb.ExecEnded(install_failed=pb.InstallFailed(reason=error.reason, detail=error.detail))
-        case QilaError() if not live.process_started and not (live.recovered and error.code is ErrorCode.NOT_FOUND):
-            live.failure = error
-            return pb.ExecEnded(plan_failed=pb.PlanFailed(reason=error.reason, detail=error.message))
-        case QilaError():
-            return pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail=error.message))
-        case _:
-            return pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail=str(error)))

@@ -19,6 +19,7 @@ class ConductorConfig:
 
     Attributes:
         patience: how long an exec that has begun waits for a service that does not answer.
+        install_scripts: whether packages may run code of their own while they are installed.
     """
 
     run_timeout: float = 10 * MINUTE
@@ -26,6 +27,7 @@ class ConductorConfig:
     output_limit_bytes: int = 64 << 20
     execs_per_sandbox: int = 16
     patience: float = MINUTE
+    install_scripts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class GatewayConfig:
 
 
 def read_config(environment: Environment) -> GatewayConfig:
-    """Reads QILA_STATE_DIR, QILA_RUN_DIR, QILA_LOG_LEVEL and the QILA_GATEWAY_* variables.
+    """Reads QILA_STATE_DIR, QILA_RUN_DIR, QILA_LOG_LEVEL, QILA_INSTALL_SCRIPTS and the QILA_GATEWAY_* variables.
 
     Raises:
         ConfigError: a value breaks its rule.
@@ -60,5 +62,6 @@ def read_config(environment: Environment) -> GatewayConfig:
             install_timeout=environment.seconds("QILA_INSTALL_TIMEOUT", 15 * MINUTE, minimum=1, maximum=HOUR),
             output_limit_bytes=environment.size("QILA_OUTPUT_LIMIT", 64 << 20, minimum=1 << 10, maximum=1 << 30),
             execs_per_sandbox=environment.integer("QILA_EXECS_PER_SANDBOX", 16, minimum=1, maximum=16),
+            install_scripts=environment.choice("QILA_INSTALL_SCRIPTS", ("run", "never"), "run") == "run",
         ),
     )

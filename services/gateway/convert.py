@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from qila.executor.v1 import executor_pb2 as executor
@@ -11,6 +11,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
 
 _SOURCES: Final = {
+    resolver.PLAN_SOURCE_LOCK: "lock",
     resolver.PLAN_SOURCE_MANIFEST: "manifest",
     resolver.PLAN_SOURCE_DETECTED: "detected",
     resolver.PLAN_SOURCE_NONE: "none",
@@ -20,10 +21,11 @@ _SOURCES: Final = {
 class InstallFailedError(Exception):
     """An install that did not succeed; `reason` is the gateway's InstallFailureReason."""
 
-    def __init__(self, reason: pb.InstallFailureReason.ValueType, detail: str) -> None:
+    def __init__(self, reason: pb.InstallFailureReason.ValueType, detail: str, hints: Sequence[str] = ()) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.hints = hints
 
 
 class SandboxLostError(Exception):
@@ -42,9 +44,9 @@ def digest_of(request: pb.ExecRequest) -> str:
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
 
 
-def phase_started(phase: pb.Phase.ValueType) -> pb.ExecEvent:
+def phase_started(phase: pb.Phase.ValueType, run: int = 0) -> pb.ExecEvent:
     """The event of a phase's beginning."""
-    return pb.ExecEvent(phase_started=pb.PhaseStarted(phase=phase))
+    return pb.ExecEvent(phase_started=pb.PhaseStarted(phase=phase, run=run))
 
 
 def plan_made(plan: resolver.Plan, launch_argv: Iterable[str], *, installed: bool) -> pb.ExecEvent:
@@ -58,8 +60,8 @@ def plan_made(plan: resolver.Plan, launch_argv: Iterable[str], *, installed: boo
                 pb.Requirement(specifier=item.specifier, origins=[_origin(origin) for origin in item.origins])
                 for item in plan.requirements
             ],
-            undeclared=[_missing(item) for item in plan.undeclared],
-            unknown=[_missing(item) for item in plan.unknown],
+            undeclared=[missing_import(item) for item in plan.undeclared],
+            unknown=[missing_import(item) for item in plan.unknown],
             fingerprint=plan.fingerprint,
             installed=installed,
             launch_argv=launch_argv,
@@ -70,12 +72,14 @@ def plan_made(plan: resolver.Plan, launch_argv: Iterable[str], *, installed: boo
 def notices(plan: resolver.Plan) -> list[pb.ExecEvent]:
     """The plan's notices as events."""
     return [
-        pb.ExecEvent(notice=pb.Notice(code=item.code, path=item.path, line=item.line, message=item.message))
+        pb.ExecEvent(
+            notice=pb.Notice(code=item.code, path=item.path, line=item.line, message=item.message, subject=item.subject)
+        )
         for item in plan.notices
     ]
 
 
-def run_output(output: executor.Output) -> pb.ExecEvent:
+def run_output(output: executor.Output, run: int) -> pb.ExecEvent:
     """Output of the run phase: no sequence, its place is its offset."""
     return pb.ExecEvent(
         output=pb.Output(
@@ -84,8 +88,16 @@ def run_output(output: executor.Output) -> pb.ExecEvent:
             stream=pb.Stream.ValueType(output.stream),
             offset=output.offset,
             data=output.data,
+            run=run,
         )
     )
+
+
+def stage_event(stage: resolver.StageProgress) -> pb.ExecEvent:
+    """How far an install is."""
+    # The two enumerations have the same numbers.
+    kind = pb.InstallStage.ValueType(stage.stage)
+    return pb.ExecEvent(stage=pb.StageProgress(stage=kind, done=stage.done, total=stage.total))
 
 
 def package_event(package: resolver.PackageEvent) -> pb.ExecEvent:
@@ -94,10 +106,10 @@ def package_event(package: resolver.PackageEvent) -> pb.ExecEvent:
     return pb.ExecEvent(package=pb.PackageProgress(action=action, name=package.name, version=package.version))
 
 
-def ended_by_process(ended: executor.ProcessEnded) -> pb.ExecEnded:
-    """The end of the run phase as the end of the exec."""
+def ended_by_process(ended: executor.ProcessEnded, run: int) -> pb.ExecEnded:
+    """The end of a run as the end of the exec."""
     end = pb.ExecEnded(
-        length=pb.OutputOffsets(stdout=ended.length.stdout, stderr=ended.length.stderr),
+        length=pb.OutputOffsets(stdout=ended.length.stdout, stderr=ended.length.stderr, run=run),
         dropped_bytes=ended.dropped_bytes,
         oom_kills=ended.oom_kills,
     )
@@ -128,5 +140,15 @@ def _origin(origin: resolver.Origin) -> str:
     return f"{place} ({why})" if why else place
 
 
-def _missing(item: resolver.MissingImport) -> pb.MissingImport:
-    return pb.MissingImport(module=item.module, path=item.path, line=item.line, suggestion=item.suggestion)
+def missing_import(item: resolver.MissingImport, transitive_version: str = "") -> pb.MissingImport:
+    """An import that nothing declares, with the version that is there because another package requires it."""
+    return pb.MissingImport(
+        module=item.module,
+        path=item.path,
+        line=item.line,
+        suggestion=item.suggestion,
+        manifest=item.manifest,
+        declaration=item.declaration,
+        note=item.note,
+        transitive_version=transitive_version,
+    )

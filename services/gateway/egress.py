@@ -134,4 +134,4 @@ def _failed(
     reason: pb.InstallFailureReason.ValueType, records: Sequence[executor.EgressRecord], failure: InstallFailedError
 ) -> InstallFailedError:
     lines = [f"the doors refused: {record.rule}" for record in records]
-    return InstallFailedError(reason, "\n".join([*lines, failure.detail]).rstrip("\n"))
+    return InstallFailedError(reason, "\n".join([*lines, failure.detail]).rstrip("\n"), failure.hints)

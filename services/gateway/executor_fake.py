@@ -64,6 +64,7 @@ class FakeSandbox:
     egress: executor.EgressPolicy = field(default_factory=executor.EgressPolicy)
     records: list[executor.EgressRecord] = field(default_factory=list)
     bell: Bell = field(default_factory=Bell)
+    unmanaged: dict[str, str] = field(default_factory=dict)
 
     def decide(self, **fields: Any) -> None:
         """A decision of the doors."""
@@ -137,6 +138,9 @@ class FakeExecutor:
             file_count=len(entries),
             toolchains={"python": "3.13.5", "platform": "linux/amd64"},
             package_policy=self.package_policy,
+            unmanaged=[
+                executor.UnmanagedDirectory(path=path, digest=digest) for path, digest in sandbox.unmanaged.items()
+            ],
         )
         for path in sandbox.files:
             parts = path.split("/")

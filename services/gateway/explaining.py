@@ -11,7 +11,7 @@ import structlog
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
-from services.gateway.convert import InstallFailedError, package_event
+from services.gateway.convert import InstallFailedError, package_event, stage_event
 from services.gateway.ports import ResolverPort
 from services.rpc.errors import QilaError
 
@@ -72,6 +72,8 @@ class StepExplainer:
             return
         for package in response.packages:
             self._emit(package_event(package))
+        for stage in response.stages:
+            self._emit(stage_event(stage))
 
     async def failure(self, exit_code: int) -> InstallFailedError:
         """Why the step failed, in the installer's own words."""
@@ -90,4 +92,4 @@ class StepExplainer:
             words = output[-_MAX_DETAIL_BYTES:].decode(errors="replace")
             return InstallFailedError(pb.INSTALL_FAILURE_REASON_UNSPECIFIED, words)
         # The two enumerations have the same numbers.
-        return InstallFailedError(pb.InstallFailureReason.ValueType(found.reason), found.detail)
+        return InstallFailedError(pb.InstallFailureReason.ValueType(found.reason), found.detail, list(found.hints))

@@ -19,10 +19,12 @@ from qila.resolver.v1 import resolver_pb2 as resolver
 from services.gateway.convert import InstallFailedError, SandboxLostError
 from services.gateway.egress import explained
 from services.gateway.explaining import StepExplainer
+from services.gateway.links import switch
 from services.gateway.live import LiveExec
-from services.gateway.patience import patiently, unbroken
+from services.gateway.patience import patiently
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.resolver_client import chunked
+from services.gateway.stepping import run_to_end
 from services.gateway.store.port import EnvironmentRecord, Store
 from services.rpc.errors import ErrorCode, QilaError
 
@@ -34,10 +36,6 @@ _NATIVE_LOCK_BYTES: Final = 16 << 20
 _AFTERWORK_SECONDS: Final = 180.0
 _KEPT_BEYOND_CURRENT: Final = 2
 _EXIT_OF_SIGNAL: Final = 128
-# What package managers keep for the next install, from which a full workspace has to be freed.
-_INSTALL_CACHES: Final = (".qila/home/.cache",)
-# Where people and tools look for what is installed; replaceable by the program, never trusted.
-_PEOPLE_LINKS: Final = {"python": ("deps", ".qila/current/python/lib")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +66,7 @@ class Install:
         self._compiling = compiling
         self._sandbox_id = leader.sandbox_id
         self._exec_id = leader.exec_id
-        # An id of an earlier attempt may stand for a process that was killed in the middle.
-        self._suffix = f"-{leader.journal.record.attempt}" if leader.recovered else ""
+        self._suffix = leader.suffix
         self._deadline = time.monotonic() + leader.request.install_timeout.ToTimedelta().total_seconds()
         self._stage = f".qila/stage/{self._exec_id}"
         self._environment = f".qila/env/{plan.ecosystem}/{plan.fingerprint}"
@@ -137,7 +134,7 @@ class Install:
         # A build script is a stranger's code: nothing of it may live while its work is verified.
         await self._set_phase(open_=False)
         rendered = await self._render_lock(native_lock)
-        await self._complete(native_lock, rendered.lock)
+        await self._complete(native_lock, rendered)
 
     async def _step(self, number: int, step: resolver.InstallStep) -> None:
         left = self._deadline - time.monotonic()
@@ -169,37 +166,21 @@ class Install:
         self, name: str, spec: executor.ProcessSpec, take: Callable[[executor.Output], None]
     ) -> executor.ProcessEnded:
         process_id = f"{self._exec_id}.{name}{self._suffix}"
-
-        def open_events(position: executor.Offsets) -> AsyncIterator[executor.ProcessEvent]:
-            request = executor.RunProcessRequest(sandbox_id=self._sandbox_id, process_id=process_id, spec=spec)
-            getattr(request, "from").CopyFrom(position)
-            return self._ports.executor.run_process(request)
+        request = executor.RunProcessRequest(sandbox_id=self._sandbox_id, process_id=process_id, spec=spec)
 
         async def reconnect() -> None:
             if spec.user == executor.USER_INSTALL:
                 # An executor that was restarted may have closed it.
                 await self._ports.executor.set_install_phase(self._sandbox_id, open_=True)
 
-        events = unbroken(
-            open_events,  # type: ignore[arg-type]  # the ports' iterators are generators
-            executor.Offsets(),
-            self._ports.patience,
-            # Starting it is repeatable: its id is its own.
-            begun=True,
-            reconnect=reconnect,
-        )
         try:
-            async with aclosing(events):
-                async for event in events:
-                    if event.HasField("output"):
-                        take(event.output)
-                    elif event.HasField("ended"):
-                        return event.ended
+            return await run_to_end(
+                self._ports.executor, request, take, patience=self._ports.patience, reconnect=reconnect
+            )
         except asyncio.CancelledError:
             if self._abandoned:
                 await self._cancel_process(process_id)
             raise
-        raise SandboxLostError("the executor ended a process without saying how")
 
     async def _read_native_lock(self) -> bytes:
         name = self._plan.native_lock_name
@@ -253,10 +234,10 @@ class Install:
             lambda: self._ports.resolver.render_lock(header, native_lock, content), self._ports.patience
         )
 
-    async def _complete(self, native_lock: bytes, lock: bytes) -> None:
+    async def _complete(self, native_lock: bytes, rendered: resolver.RenderLockResponse) -> None:
         plan = self._plan
         await self._write(f"{self._environment}/{plan.native_lock_name}", native_lock)
-        await self._write(f"{self._environment}/qila.lock.json", lock)
+        await self._write(f"{self._environment}/qila.lock.json", rendered.lock)
         marker = {"ecosystem": plan.ecosystem, "fingerprint": plan.fingerprint}
         await self._write(f"{self._environment}/.complete", json.dumps(marker, sort_keys=True).encode() + b"\n")
         await self._ports.store.save_environment(
@@ -264,13 +245,15 @@ class Install:
                 sandbox_id=self._sandbox_id,
                 ecosystem=plan.ecosystem,
                 fingerprint=plan.fingerprint,
-                lock=lock,
-                native_lock=native_lock,
+                lock=rendered.lock,
+                native_lock=rendered.native_lock or native_lock,
                 native_lock_name=plan.native_lock_name,
                 create_time_ns=time.time_ns(),
             )
         )
-        await switch(self._ports, self._sandbox_id, plan, has_own_deps=self._summary.has_own_deps)
+        await switch(
+            self._ports.executor, self._sandbox_id, plan, self._summary.own_directories, patience=self._ports.patience
+        )
         await self._remove(self._stage)
         await self._collect()
         self._compile()
@@ -309,7 +292,8 @@ class Install:
         """Nothing half-installed remains; what cannot be removed now is removed before the next try."""
         paths = [self._environment, self._stage]
         if isinstance(outcome, InstallFailedError) and outcome.reason == pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE:
-            paths += _INSTALL_CACHES
+            # What the package manager keeps for the next install is what a full workspace can best do without.
+            paths += self._plan.caches
         try:
             await self._set_phase(open_=False)
             for path in paths:
@@ -357,27 +341,6 @@ class Install:
                     raise
 
         await patiently(remove, self._ports.patience)
-
-
-async def switch(ports: InstallPorts, sandbox_id: str, plan: resolver.Plan, *, has_own_deps: bool) -> None:
-    """Makes the plan's environment the current one, and renews the link for people unless theirs is in its place."""
-    current = f".qila/current/{plan.ecosystem}"
-    target = f"../env/{plan.ecosystem}/{plan.fingerprint}"
-    await patiently(
-        lambda: ports.executor.make_link(sandbox_id, current, target, executor.USER_INSTALL), ports.patience
-    )
-    if has_own_deps or plan.ecosystem not in _PEOPLE_LINKS:
-        return
-    path, leads_to = _PEOPLE_LINKS[plan.ecosystem]
-    try:
-        await patiently(
-            lambda: ports.executor.make_link(sandbox_id, path, leads_to, executor.USER_PROGRAM), ports.patience
-        )
-    except QilaError as error:
-        if error.code is not ErrorCode.FAILED_PRECONDITION:
-            raise
-        # Something of the program's came into its place since the survey: it wins.
-        _LOG.info("own_deps_kept", sandbox_id=sandbox_id)
 
 
 async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None:

@@ -131,6 +131,16 @@ class Journal:
         page = await self._store.events(record.sandbox_id, record.exec_id, sequence, _PAGE_EVENTS)
         return [pb.ExecEvent.FromString(item.payload) for item in page]
 
+    async def at(self, sequence: int) -> pb.ExecEvent | None:
+        """One durable event; None if there is none."""
+        record = self.record
+        if not 0 < sequence <= record.last_sequence:
+            return None
+        if self._tail and self._tail[0].sequence <= sequence:
+            return self._tail[sequence - self._tail[0].sequence]
+        page = await self._store.events(record.sandbox_id, record.exec_id, sequence - 1, 1)
+        return pb.ExecEvent.FromString(page[0].payload) if page else None
+
     async def settle(self) -> None:
         """Returns when no write is under way."""
         if self._flusher is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Final
 
 from qila.executor.v1 import executor_pb2 as executor
@@ -21,13 +22,14 @@ class LiveExec:
     def __init__(self, store: Store, record: ExecRecord, events: tuple[pb.ExecEvent, ...] = ()) -> None:
         self.bell = Bell()
         self.journal = Journal(store, record, self.bell, events)
+        # Of the run that it is in or before; what earlier runs wrote is with the executor's spool.
         self.ring = OutputRing(self.bell)
         self.request = pb.ExecRequest.FromString(record.request)
         self.admitted = asyncio.Event()
         self.refusal: Exception | None = None
         self.failure: QilaError | None = None
         self.cancel_requested = False
-        self.process_started = False
+        self.started = set(range(record.run))
         self.task: asyncio.Task[None] | None = None
         self.preparing: asyncio.Task[Any] | None = None
         self._install_length = {pb.STREAM_STDOUT: 0, pb.STREAM_STDERR: 0}
@@ -48,17 +50,58 @@ class LiveExec:
         """Whether an earlier process of the gateway began it."""
         return self.journal.record.attempt > 0
 
+    @property
+    def run(self) -> int:
+        """Which of its runs it is in or before; 0 is the first."""
+        return self.journal.record.run
+
+    @property
+    def process_id(self) -> str:
+        """Of the process of its present run."""
+        return process_id_of(self.exec_id, self.run)
+
+    @property
+    def suffix(self) -> str:
+        """Ends the ids of processes of Qila's own.
+
+        An id of an earlier attempt may stand for a process that was killed in the middle; each run has its own.
+        """
+        attempt = f"-{self.journal.record.attempt}" if self.recovered else ""
+        return attempt + (f".{self.run}" if self.run else "")
+
+    @property
+    def added(self) -> list[str]:
+        """The requirements that earlier runs showed to be missing."""
+        return json.loads(self.journal.record.added) if self.journal.record.added else []
+
     def recount(self, event: pb.ExecEvent) -> None:
         """Takes a stored event into account: install output goes on where it was."""
+        if event.phase_started.phase == pb.PHASE_RESOLVE:
+            self._begin_install_output()
         if event.HasField("output"):
             self._install_length[event.output.stream] += len(event.output.data)
-        if event.HasField("output") or event.HasField("package"):
+        if event.WhichOneof("event") in {"output", "package", "stage"}:
             self._install_events += 1
 
     async def begin(self, phase: pb.Phase.ValueType, **changes: Any) -> None:
         """Begins a phase, durably; a phase that was begun before a restart is not begun twice."""
-        events = (phase_started(phase),) if phase > self.journal.record.phase else ()
+        events = (phase_started(phase, self.run),) if phase > self.journal.record.phase else ()
         await self.journal.flush(*events, phase=max(phase, self.journal.record.phase), **changes)
+
+    async def begin_run(self, added: list[str], last_end: pb.ExecEnded) -> None:
+        """Begins the next run with its RESOLVE phase, durably. The run before it is over."""
+        self.ring.close()
+        run = self.run + 1
+        # Before anybody hears of the run: its watchers look here for its output.
+        self.ring = OutputRing(self.bell)
+        self._begin_install_output()
+        await self.journal.flush(
+            phase_started(pb.PHASE_RESOLVE, run),
+            run=run,
+            phase=pb.PHASE_RESOLVE,
+            added=json.dumps(added),
+            last_end=last_end.SerializeToString(),
+        )
 
     def add_install_event(self, event: pb.ExecEvent) -> None:
         """Adds progress or output of the install, within bounds."""
@@ -75,10 +118,14 @@ class LiveExec:
                 stream=output.stream,
                 offset=self._install_length[output.stream],
                 data=output.data,
+                run=self.run,
             )
             self._install_length[output.stream] += len(output.data)
             event = pb.ExecEvent(output=placed)
         self.journal.append(event)
+
+    def _begin_install_output(self) -> None:
+        self._install_length = {pb.STREAM_STDOUT: 0, pb.STREAM_STDERR: 0}
 
     def process_spec(self, argv: list[str], env: dict[str, str], directory: str) -> executor.ProcessSpec:
         """What the run phase starts."""
@@ -92,3 +139,8 @@ class LiveExec:
             output_limit_bytes=request.output_limit_bytes,
             end_at_output_limit=request.end_at_output_limit,
         )
+
+
+def process_id_of(exec_id: str, run: int) -> str:
+    """The executor's id of the process of a run: of the first one the exec's own."""
+    return f"{exec_id}.run-{run}" if run else exec_id

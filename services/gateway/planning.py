@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -23,61 +22,81 @@ _MAX_PREVIOUS_LOCK_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """A plan, and how the sandbox stands to it."""
+    """A plan, and how the sandbox stands to it. `lock_digest` is empty if nothing is installed for it."""
 
     plan: resolver.Plan
     survey: Survey
     installed: bool
+    lock_digest: str
 
 
 class Planner:
     """Makes plans; an unchanged workspace gets its last one without the resolver's help."""
 
-    def __init__(self, executor_port: ExecutorPort, resolver_port: ResolverPort, store: Store) -> None:
+    def __init__(
+        self, executor_port: ExecutorPort, resolver_port: ResolverPort, store: Store, *, install_scripts: bool
+    ) -> None:
         self._executor = executor_port
         self._resolver = resolver_port
         self._store = store
+        self._install_scripts = install_scripts
 
-    async def resolve(self, sandbox: SandboxRecord, program: pb.Program) -> Resolution:
+    async def resolve(self, sandbox: SandboxRecord, request: pb.ExecRequest, added: Sequence[str] = ()) -> Resolution:
         """Surveys the workspace and plans the program.
+
+        Args:
+            sandbox: the one that it runs in.
+            request: names the program and what is wanted beside it.
+            added: requirements that earlier runs of it showed to be missing.
 
         Raises:
             QilaError: as the executor and the resolver said; the program was not started.
         """
         survey = await self._executor.survey(sandbox.sandbox_id)
-        # Arguments go to the program alone: they decide nothing about the plan.
-        target = resolver.Target(file=program.file, language=sandbox.language)
-        key = _plan_key(survey.summary, target)
-        if key == sandbox.plan_key:
-            plan = resolver.Plan.FromString(sandbox.plan)
-            if await self.is_installed(sandbox.sandbox_id, plan, survey):
-                return Resolution(plan=plan, survey=survey, installed=True)
-        plan = await self._plan(sandbox, target, survey)
-        await self._store.save_plan(sandbox.sandbox_id, key, without_staged(plan).SerializeToString())
-        installed = await self.is_installed(sandbox.sandbox_id, plan, survey)
-        return Resolution(plan=plan, survey=survey, installed=installed)
-
-    async def is_installed(self, sandbox_id: str, plan: resolver.Plan, survey: Survey) -> bool:
-        """Whether there is nothing to install: an unrecorded marker is void, a record without its marker too."""
-        if not plan.fingerprint:
-            return True
-        marked = {(item.ecosystem, item.fingerprint) for item in survey.summary.environments}
-        if (plan.ecosystem, plan.fingerprint) not in marked:
-            return False
-        record = await self._store.environment(sandbox_id, plan.ecosystem, plan.fingerprint)
-        return record is not None and record.present
-
-    async def _plan(self, sandbox: SandboxRecord, target: resolver.Target, survey: Survey) -> resolver.Plan:
-        files = [resolver.WorkspaceFile(path=entry.path, size=entry.size) for entry in survey.entries]
-        selected = await self._resolver.select_files(target, files)
         header = resolver.PlanHeader(
-            target=target,
-            workspace_paths=[file.path for file in files],
+            target=_target(request.program, sandbox.language),
             toolchains=survey.summary.toolchains,
             package_policy=survey.summary.package_policy,
-            previous_locks=await self._previous_locks(sandbox.sandbox_id),
             registry_urls=survey.summary.registry_urls,
+            options=self._options(request, added),
         )
+        key = _plan_key(header, survey.summary.digest, sandbox.lock_digest)
+        if key == sandbox.plan_key:
+            found = await self.standing(sandbox.sandbox_id, resolver.Plan.FromString(sandbox.plan), survey)
+            if found.installed:
+                return found
+        plan = await self._plan(sandbox, header, survey)
+        await self._store.save_plan(sandbox.sandbox_id, key, without_staged(plan).SerializeToString())
+        return await self.standing(sandbox.sandbox_id, plan, survey)
+
+    async def standing(self, sandbox_id: str, plan: resolver.Plan, survey: Survey) -> Resolution:
+        """Whether there is nothing to install: an unrecorded marker is void, a record without its marker too."""
+        marked = {(item.ecosystem, item.fingerprint) for item in survey.summary.environments}
+        digest = ""
+        if plan.fingerprint and (plan.ecosystem, plan.fingerprint) in marked:
+            digest = await self._store.present_lock(sandbox_id, plan.ecosystem, plan.fingerprint)
+        installed = bool(digest) or not plan.fingerprint
+        return Resolution(plan=plan, survey=survey, installed=installed, lock_digest=digest)
+
+    def _options(self, request: pb.ExecRequest, added: Sequence[str]) -> resolver.PlanOptions:
+        return resolver.PlanOptions(
+            install_missing=request.install_missing,
+            no_detection=request.no_detection,
+            added=added,
+            extras=request.extras,
+            groups=request.groups,
+            no_install_scripts=not self._install_scripts,
+        )
+
+    async def _plan(self, sandbox: SandboxRecord, header: resolver.PlanHeader, survey: Survey) -> resolver.Plan:
+        files = [resolver.WorkspaceFile(path=entry.path, size=entry.size) for entry in survey.entries]
+        selected = await self._resolver.select_files(header.target, files)
+        header.workspace_paths.extend(file.path for file in files)
+        for ecosystem, lock in (await self._previous_locks(sandbox.sandbox_id)).items():
+            header.previous_locks[ecosystem] = lock
+        given = await self._store.given_lock(sandbox.sandbox_id) if sandbox.lock_digest else None
+        if given is not None:
+            header.given_lock.name, header.given_lock.content = given.name, given.content
         plan = await self._resolver.plan(header, self._contents(sandbox.sandbox_id, list(selected.paths)))
         plan.notices.extend(selected.notices)
         return plan
@@ -122,7 +141,13 @@ def without_staged(plan: resolver.Plan) -> resolver.Plan:
     return kept
 
 
-def _plan_key(summary: executor.SurveySummary, target: resolver.Target) -> str:
-    toolchains = sorted(summary.toolchains.items())
-    parts = [summary.digest, target.file, target.language, toolchains, summary.package_policy]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _target(program: pb.Program, language: str) -> resolver.Target:
+    """Without the arguments: they go to the program alone and decide nothing about the plan."""
+    return resolver.Target(
+        file=program.file, module=program.module, script=program.script, command=program.command, language=language
+    )
+
+
+def _plan_key(header: resolver.PlanHeader, survey_digest: str, lock_digest: str) -> str:
+    parts = [survey_digest.encode(), lock_digest.encode(), header.SerializeToString(deterministic=True)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

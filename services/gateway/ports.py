@@ -79,3 +79,14 @@ class ResolverPort(Protocol):
     ) -> resolver.RenderLockResponse: ...
 
     async def explain_install(self, request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse: ...
+
+    async def explain_run(self, request: resolver.ExplainRunRequest) -> resolver.ExplainRunResponse: ...
+
+    def render_sbom(
+        self, header: resolver.RenderSbomHeader, parts: AsyncIterator[tuple[resolver.SbomPart, bytes]]
+    ) -> AsyncGenerator[bytes, None]:
+        """The document's chunks. `parts`: each lock or inventory with its bytes."""
+
+    async def diff_locks(
+        self, before: Sequence[resolver.Lockfile], after: Sequence[resolver.Lockfile]
+    ) -> resolver.DiffLocksResponse: ...

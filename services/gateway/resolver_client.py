@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 from qila.resolver.v1 import resolver_pb2 as resolver
@@ -13,6 +13,8 @@ from services.rpc.channel import Channel, translated
 
 PEER: Final = "resolver"
 _DEADLINE_SECONDS: Final = 60.0
+# The exec waits for it, and may do without.
+_EXPLAIN_RUN_SECONDS: Final = 5.0
 _BATCH: Final = 2000
 _CHUNK_BYTES: Final = 64 << 10
 
@@ -72,6 +74,42 @@ class ResolverClient:
     async def explain_install(self, request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse:
         with translated(PEER):
             response: resolver.ExplainInstallResponse = await self._stub.ExplainInstall(request)
+        return response
+
+    async def explain_run(self, request: resolver.ExplainRunRequest) -> resolver.ExplainRunResponse:
+        with translated(PEER):
+            response: resolver.ExplainRunResponse = await self._stub.ExplainRun(request, timeout=_EXPLAIN_RUN_SECONDS)
+        return response
+
+    async def render_sbom(
+        self, header: resolver.RenderSbomHeader, parts: AsyncIterator[tuple[resolver.SbomPart, bytes]]
+    ) -> AsyncGenerator[bytes, None]:
+        async def requests() -> AsyncIterator[resolver.RenderSbomRequest]:
+            yield resolver.RenderSbomRequest(header=header)
+            async for start, content in parts:
+                yield resolver.RenderSbomRequest(start=start)
+                for chunk in chunked(content):
+                    yield resolver.RenderSbomRequest(chunk=chunk)
+
+        call = self._stub.RenderSbom(requests(), timeout=_DEADLINE_SECONDS)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response.chunk
+        finally:
+            call.cancel()
+
+    async def diff_locks(
+        self, before: Sequence[resolver.Lockfile], after: Sequence[resolver.Lockfile]
+    ) -> resolver.DiffLocksResponse:
+        async def requests() -> AsyncIterator[resolver.DiffLocksRequest]:
+            for side, locks in ((resolver.DIFF_SIDE_BEFORE, before), (resolver.DIFF_SIDE_AFTER, after)):
+                for lock in locks:
+                    yield resolver.DiffLocksRequest(start=resolver.DiffLocksStart(side=side, name=lock.name))
+                    for chunk in chunked(lock.content):
+                        yield resolver.DiffLocksRequest(chunk=chunk)
+
+        response: resolver.DiffLocksResponse = await self._send(self._stub.DiffLocks, requests())
         return response
 
     async def _send(self, method: Any, requests: AsyncIterator[Any]) -> Any:

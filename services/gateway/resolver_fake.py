@@ -1,11 +1,12 @@
 # ruff: noqa: D102  # the port specifies the calls
-"""The resolver in memory: requirements are the lines of requirements.txt."""
+"""The resolver in memory: requirements are the lines of requirements.txt; each brings one more, NAME-dep."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from qila.resolver.v1 import resolver_pb2 as resolver
 from services.rpc.errors import failed_precondition, invalid_argument
@@ -21,6 +22,8 @@ class FakeResolver:
         plans: how many plans were made.
         headers: what each plan was asked with.
         complete: false makes RenderLock refuse the install.
+        missing: what a failed run is said not to have found, by the ends of its stderr.
+        deaf: plans do not have what is to be added.
         asked: set when files are to be selected; `pause` then holds the call.
     """
 
@@ -28,6 +31,9 @@ class FakeResolver:
         self.plans = 0
         self.headers: list[resolver.PlanHeader] = []
         self.complete = True
+        self.missing: dict[bytes, list[resolver.MissingImport]] = {}
+        self.deaf = False
+        self.explained: list[resolver.ExplainRunRequest] = []
         self.asked = asyncio.Event()
         self.pause: asyncio.Event | None = None
 
@@ -55,28 +61,74 @@ class FakeResolver:
         if header.target.file not in contents:
             raise invalid_argument("TARGET_NOT_FOUND", f"{header.target.file}: no such file in the workspace")
         self.plans += 1
-        return _plan(header.target.file, contents.get(MANIFEST, b"").decode().split())
+        requirements = contents.get(MANIFEST, b"").decode().split()
+        plan = _plan(header.target.file, [*requirements, *([] if self.deaf else header.options.added)])
+        if header.target.command:
+            plan.launch.argv[:] = header.target.command
+        for module in contents[header.target.file].decode().split():
+            if module.startswith("unknown_"):
+                plan.unknown.add(module=module, path=header.target.file, line=1)
+            elif module.startswith("undeclared_"):
+                name = module.removeprefix("undeclared_")
+                plan.undeclared.add(module=module, path=header.target.file, line=1, suggestion=name, package=name)
+        return plan
 
     async def render_lock(
         self,
-        header: resolver.RenderLockHeader,  # noqa: ARG002  # the fake's lock is the inventory
+        header: resolver.RenderLockHeader,
         native_lock: bytes,
         inventory: bytes,
     ) -> resolver.RenderLockResponse:
         if not self.complete:
             raise failed_precondition("INSTALL_INCOMPLETE", "what was installed is not what the lock says")
-        return resolver.RenderLockResponse(lock=native_lock + b"|" + inventory, package_count=1)
+        packages = [
+            {"name": name, "version": version, "direct": direct}
+            for item in header.requirements
+            for name, version, direct in ((item.specifier, "1", True), (f"{item.specifier}-dep", "2", False))
+        ]
+        lock = {"packages": packages, "native": native_lock.decode(), "inventory": inventory.decode()}
+        return resolver.RenderLockResponse(
+            lock=json.dumps(lock).encode(), package_count=len(packages), native_lock=native_lock + b" in public"
+        )
 
     async def explain_install(self, request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse:
         if request.failed:
             reason = resolver.INSTALL_FAILURE_REASON_NOT_FOUND
             words = request.output.decode()
-            return resolver.ExplainInstallResponse(failure=resolver.InstallFailure(reason=reason, detail=words))
+            return resolver.ExplainInstallResponse(
+                failure=resolver.InstallFailure(reason=reason, detail=words, hints=["look twice"])
+            )
         response = resolver.ExplainInstallResponse()
+        response.stages.add(stage=resolver.INSTALL_STAGE_INSTALLING, done=1, total=1)
         for line in request.output.decode().splitlines():
             name, _, version = line.removeprefix("+ ").partition("==")
             if line.startswith("+ "):
                 response.packages.add(action=resolver.PACKAGE_ACTION_INSTALLED, name=name, version=version)
+        return response
+
+    async def explain_run(self, request: resolver.ExplainRunRequest) -> resolver.ExplainRunResponse:
+        self.explained.append(request)
+        found = [items for words, items in self.missing.items() if request.output.endswith(words)]
+        return resolver.ExplainRunResponse(missing=[item for items in found for item in items])
+
+    async def render_sbom(
+        self, header: resolver.RenderSbomHeader, parts: AsyncIterator[tuple[resolver.SbomPart, bytes]]
+    ) -> AsyncGenerator[bytes, None]:
+        yield f"{header.exec_id} {header.format} {header.program} {header.unmanaged_unknown}\n".encode()
+        async for start, content in parts:
+            yield f"{start.WhichOneof('kind')} ".encode() + content + b"\n"
+
+    async def diff_locks(
+        self, before: Sequence[resolver.Lockfile], after: Sequence[resolver.Lockfile]
+    ) -> resolver.DiffLocksResponse:
+        response = resolver.DiffLocksResponse()
+        for lock in [*before, *after]:
+            if b"broken" in lock.content:
+                raise invalid_argument("LOCK_INVALID", f"{lock.name}:1: it is broken", name=lock.name, line="1")
+        for lock in before:
+            response.changes.add().before.name = lock.content.decode()
+        for lock in after:
+            response.changes.add().after.name = lock.content.decode()
         return response
 
 
@@ -85,6 +137,7 @@ def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
         ecosystem="python",
         source=resolver.PLAN_SOURCE_MANIFEST if requirements else resolver.PLAN_SOURCE_NONE,
         launch=resolver.Launch(argv=["program", file], env={"LAUNCHED": "yes"}),
+        unmanaged=[resolver.UnmanagedInventory(path="/sandbox/.local/site", argv=["list-site"])],
     )
     if not requirements:
         return plan
@@ -99,4 +152,6 @@ def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
     plan.native_lock_name = LOCK
     plan.inventory_argv.append("inventory")
     plan.compile_argv.append("compile")
+    plan.links.add(path="deps", directory="lib")
+    plan.caches.append(".qila/home/.cache")
     return plan

@@ -16,15 +16,15 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway import checks
 from services.gateway.conductor import Conductor
+from services.gateway.documents import Documents
 from services.gateway.egress import egress_record, from_executor, to_executor
-from services.gateway.ports import ExecutorPort
+from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.store.port import ExecRecord, SandboxRecord, Store
 from services.gateway.watching import watch
 from services.rpc.errors import (
     ErrorCode,
     QilaError,
     invalid_argument,
-    not_found,
     resource_exhausted,
 )
 
@@ -38,14 +38,24 @@ _FILE_ERRORS: Final = {
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """GatewayService over the conductor, the executor and the records."""
 
-    def __init__(self, *, conductor: Conductor, executor_port: ExecutorPort, store: Store, patience: float) -> None:
+    def __init__(
+        self,
+        *,
+        conductor: Conductor,
+        executor_port: ExecutorPort,
+        resolver_port: ResolverPort,
+        store: Store,
+        patience: float,
+    ) -> None:
         self._conductor = conductor
         self._executor = executor_port
         self._store = store
         self._patience = patience
+        self._documents = Documents(store, resolver_port)
 
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Any) -> pb.CreateSandboxResponse:
         checks.check_language(request.language)
+        lock = await self._documents.check_given(request.lock) if request.HasField("lock") else None
         limits = executor.Limits(
             cpu_millis=request.limits.cpu_millis,
             memory_bytes=request.limits.memory_bytes,
@@ -62,9 +72,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             memory_bytes=made.limits.memory_bytes,
             pids=made.limits.pids,
             disk_bytes=made.limits.disk_bytes,
+            lock_digest="" if lock is None else lock.digest,
         )
         try:
-            await self._store.add_sandbox(record)
+            await self._store.add_sandbox(record, lock)
         except BaseException:
             # Nobody would ever know of it.
             await self._executor.remove_sandbox(made.id)
@@ -144,7 +155,14 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         live = await self._conductor.find(request.sandbox_id, request.exec_id)
         offsets = getattr(request, "from")
         position = executor.Offsets(stdout=offsets.stdout, stderr=offsets.stderr)
-        events = watch(self._executor, live, after=request.after_sequence, position=position, patience=self._patience)
+        events = watch(
+            self._executor,
+            live,
+            after=request.after_sequence,
+            position=position,
+            run=offsets.run,
+            patience=self._patience,
+        )
         async with aclosing(events):
             async for event in events:
                 yield pb.AttachExecResponse(event=event)
@@ -158,29 +176,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         return pb.CancelExecResponse()
 
     async def GetLock(self, request: pb.GetLockRequest, context: Any) -> pb.GetLockResponse:
-        await self._known(request.sandbox_id)
-        if request.exec_id:
-            record: ExecRecord | None = (await self._conductor.find(request.sandbox_id, request.exec_id)).journal.record
-        else:
-            record = await self._store.newest_locked_exec(request.sandbox_id)
-        environment = record and await self._store.environment(request.sandbox_id, record.ecosystem, record.fingerprint)
-        if not record or not environment:
-            raise not_found(
-                "NO_LOCK", "nothing was installed for it, so there is no lock", sandbox_id=request.sandbox_id
-            )
-        return pb.GetLockResponse(
-            lock=environment.lock,
-            native_lock=environment.native_lock,
-            native_lock_name=environment.native_lock_name,
-            exec_id=record.exec_id,
-        )
+        return await self._documents.lock(request.sandbox_id, request.exec_id)
 
     async def GetSbom(self, request: pb.GetSbomRequest, context: Any) -> AsyncIterator[pb.GetSbomResponse]:
-        raise NotImplementedError
-        yield
+        chunks = self._documents.sbom(request.sandbox_id, request.exec_id, request.format)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield pb.GetSbomResponse(chunk=chunk)
 
     async def DiffLocks(self, request: pb.DiffLocksRequest, context: Any) -> pb.DiffLocksResponse:
-        raise NotImplementedError
+        return await self._documents.diff(request)
 
     async def SetEgressPolicy(self, request: pb.SetEgressPolicyRequest, context: Any) -> pb.SetEgressPolicyResponse:
         await self._known(request.sandbox_id)

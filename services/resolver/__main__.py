@@ -13,6 +13,8 @@ from services.rpc.config import StartError, run_service
 from services.rpc.server import ServerConfig, build_server, serve
 
 SERVICE_NAME = "qila.resolver.v1.ResolverService"
+# A header has the lock that a sandbox was made with, and the newest lock of each ecosystem.
+MAX_MESSAGE_BYTES = 40 << 20
 
 
 async def main(config: ResolverConfig) -> None:
@@ -29,7 +31,11 @@ async def main(config: ResolverConfig) -> None:
         await pool.start()
         servicer = ResolverServicer(pool)
         server = await build_server(
-            ServerConfig(address=f"unix:{config.run_directory / 'resolver.sock'}", service_names=(SERVICE_NAME,)),
+            ServerConfig(
+                address=f"unix:{config.run_directory / 'resolver.sock'}",
+                service_names=(SERVICE_NAME,),
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            ),
             [lambda server: resolver_pb2_grpc.add_ResolverServiceServicer_to_server(servicer, server)],
         )
         await serve(server)

@@ -23,14 +23,14 @@ def fingerprint(
 ) -> str:
     """SHA-256 as lower-case hex.
 
-    A manifest counts with its exact bytes; detected requirements, if there is no manifest, as a sorted list. The
+    A manifest counts with its exact bytes, and the requirements that were chosen from it as a sorted list. The
     encoding is JSON with sorted keys, so no two inputs share one.
     """
     document = {
         "format": FORMAT,
         "ecosystem": ecosystem,
         "manifests": {path: hashlib.sha256(content).hexdigest() for path, content in manifests.items()},
-        "requirements": [] if manifests else sorted(requirements),
+        "requirements": sorted(requirements),
         "toolchain": dict(toolchain),
         "platform": platform,
         "package_policy": package_policy,

@@ -19,8 +19,6 @@ MAX_MESSAGE_BYTES: Final = 4 << 20
 DEFAULT_DEADLINE_SECONDS: Final = 30.0
 _OPTIONS: Final = (
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # A service that restarts is found again within half a second.
@@ -84,14 +82,19 @@ class Channel(grpc.aio.Channel):
         return _completing(self._channel.stream_stream(method, *arguments, **options), None)
 
 
-def build_channel(address: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS) -> Channel:
+def build_channel(
+    address: str, *, deadline: float = DEFAULT_DEADLINE_SECONDS, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> Channel:
     """A channel to `unix:/path` or `HOST:PORT`. It connects when it is first used.
 
     Args:
         address: of the service.
         deadline: seconds for a call with a single answer that was given no `timeout`; streams have none.
+        max_message_bytes: of one message, either way.
     """
-    return Channel(grpc.aio.insecure_channel(address, options=_OPTIONS), deadline)
+    size = max_message_bytes
+    options = (*_OPTIONS, ("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", size))
+    return Channel(grpc.aio.insecure_channel(address, options=options), deadline)
 
 
 def _completing(method: Callable[..., Any], deadline: float | None) -> Callable[..., Any]:

@@ -66,7 +66,14 @@ ODD_VALUES: dict[str, tuple[Any, ...]] = {
 ODD = [value for values in ODD_VALUES.values() for value in values]
 ROW = {"name": "a", "kind": "file", "size": 1, "mtime_ns": 1, "executable": False, "link_target": ""}
 ENVIRONMENT = {"ecosystem": "python", "fingerprint": "0" * 64, "current": True}
-SURVEYED = {"digest": "0", "file_count": 1, "skipped_count": 0, "environments": [ENVIRONMENT], "has_own_deps": False}
+SURVEYED = {
+    "digest": "0",
+    "file_count": 1,
+    "skipped_count": 0,
+    "environments": [ENVIRONMENT],
+    "own_directories": [],
+    "unmanaged": [],
+}
 # What an honest sandboxd says, of the calls that are made below and of the process that runs.
 HONEST: tuple[dict[str, Any], ...] = (
     WELCOME | {"processes": [{"process": "known", "state": "running", "offsets": {"stdout": 0, "stderr": 0}}]},
@@ -175,7 +182,7 @@ class Executor:
     async def _survey(self) -> None:
         async for batch in files.survey(self.agent):
             if isinstance(batch, files.SurveySummary):
-                _pack_summary(batch, self.agent.toolchains, "")
+                _pack_summary(batch, self.agent.toolchains, package_policy="", registry_urls={})
             else:
                 pb.SurveyWorkspaceResponse(entries=map(_pack_entry, batch))
 

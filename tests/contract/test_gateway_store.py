@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
+from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.memory import MemoryStore
 from services.gateway.store.port import (
+    CurrentLock,
     EnvironmentRecord,
     ExecRecord,
+    GivenLock,
+    InventoryKey,
+    LockRecord,
     SandboxMissingError,
     SandboxRecord,
     Store,
@@ -114,6 +119,7 @@ async def test_ended_exec_is_no_longer_unended(store: Store) -> None:
     await store.add_exec(EXEC, [EVENT])
     assert list(await store.unended_execs()) == [EXEC, later]
     ended = replace(EXEC, end_time_ns=99, ended=b"e", failure=b"f", phase=3, fingerprint="f1", plan=b"p", attempt=2)
+    ended = replace(ended, run=1, added='["x"]', last_end=b"l", importable="{}")
     await store.save_exec(ended, [])
     assert list(await store.unended_execs()) == [later]
     assert await store.exec("sb_a", "ex_a") == ended
@@ -154,6 +160,73 @@ async def test_newest_locked_exec_is_the_newest_with_an_environment(store: Store
     await store.add_exec(locked, [EVENT])
     await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
     assert await store.newest_locked_exec("sb_a") == locked
+
+
+async def test_lock_of_an_earlier_install_of_the_same_fingerprint_stays(store: Store) -> None:
+    later = replace(ENVIRONMENT, lock=b"newer versions", create_time_ns=30)
+    await store.save_environment(ENVIRONMENT)
+    await store.save_environment(later)
+    assert await store.environment("sb_a", "python", "f1") == later
+    assert await store.present_lock("sb_a", "python", "f1") == later.lock_digest
+    old = await store.lock("sb_a", ENVIRONMENT.lock_digest)
+    assert old == LockRecord(lock=b"lock", native_lock=b"native", native_lock_name="pylock")
+    await store.mark_collected("sb_a", "python", "f1")
+    assert await store.present_lock("sb_a", "python", "f1") == ""
+    await store.remove_sandbox("sb_a")
+    assert await store.lock("sb_a", ENVIRONMENT.lock_digest) is None
+
+
+async def test_current_lock_is_that_of_the_last_switch(store: Store) -> None:
+    newer = replace(ENVIRONMENT, fingerprint="f2", lock=b"other", create_time_ns=30)
+    await store.save_environment(ENVIRONMENT)
+    await store.save_environment(newer)
+    assert (await store.current_locks("sb_a"))["python"].digest == newer.lock_digest
+    await store.mark_current("sb_a", "python", "f1", 40)
+    current = CurrentLock(fingerprint="f1", digest=ENVIRONMENT.lock_digest)
+    assert dict(await store.current_locks("sb_a")) == {"python": current}
+
+
+async def test_given_lock_and_inventories_go_with_the_sandbox(store: Store) -> None:
+    given = GivenLock(name="pylock.toml", content=b"content")
+    key = InventoryKey(ecosystem="python", path="/sandbox/deps", digest="d")
+    await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b", lock_digest=given.digest), given)
+    await store.add_inventory("sb_b", key, b"first")
+    await store.add_inventory("sb_b", key, b"second")
+    assert (await store.given_lock("sb_b"), await store.given_lock("sb_a")) == (given, None)
+    assert await store.has_inventory("sb_b", key)
+    assert await store.inventory("sb_b", key) == b"first"
+    await store.remove_sandbox("sb_b")
+    await store.add_inventory("sb_b", key, b"late")
+    assert await store.given_lock("sb_b") is None
+    assert not await store.has_inventory("sb_b", key)
+
+
+async def test_newest_run_exec_has_begun_its_run(store: Store) -> None:
+    assert await store.newest_run_exec("sb_a") is None
+    ran = replace(EXEC, phase=pb.PHASE_RUN)
+    await store.add_exec(ran, [EVENT])
+    await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
+    assert await store.newest_run_exec("sb_a") == ran
+
+
+async def test_locks_of_an_older_database_are_moved(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    upgrade(path, "0002_disk_limit")
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO sandboxes VALUES ('sb_a', '', 1, 1, 1, 1, '', x'', 1)"))
+        connection.execute(
+            text(
+                "INSERT INTO environments VALUES ('sb_a', 'python', 'f1', x'6c6f636b', x'6e6174697665',"
+                " 'pylock', 20, 1)"
+            )
+        )
+    engine.dispose()
+    upgrade(path)
+    store = open_store(path)
+    assert await store.environment("sb_a", "python", "f1") == ENVIRONMENT
+    assert await store.present_lock("sb_a", "python", "f1") == ENVIRONMENT.lock_digest
+    await store.close()
 
 
 def test_revisions_make_the_tables_that_the_code_queries(tmp_path: Path) -> None:

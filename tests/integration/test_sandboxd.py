@@ -265,7 +265,7 @@ def test_link_and_survey(sandbox: Sandbox) -> None:
     assert sandbox.call("link", path="main.py", target="x")[0]["kind"] == "exists"
     result, data = sandbox.call("survey")
     assert [row[:2] for row in data[0][0]["entries"]] == [["main.py", 2]]
-    assert (result["file_count"], result["has_own_deps"], result["environments"]) == (1, True, [])
+    assert (result["file_count"], result["own_directories"], result["environments"]) == (1, ["node_modules"], [])
     times = []
     for _ in range(20):
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Puts the package managers that come from npm where a system would have them.
+"""Puts the package managers and tools that come from npm where a system would have them.
 
 Usage: unpack_node_packages.py TARBALLS ROOT
 """
@@ -12,6 +12,7 @@ LINKS = {
     "yarn": "../../lib/qila/yarn/bin/yarn.js",
     "pnpm": "../../lib/qila/pnpm/pnpm",
     "pnpx": "../../lib/qila/pnpm/pnpm",
+    "tsx": "../../lib/qila/tsx/dist/cli.mjs",
 }
 
 
@@ -36,6 +37,18 @@ def unpack_pnpm(tarballs: Path, target: Path) -> None:
     shutil.rmtree(target.with_name("pnpm.executable"))
 
 
+def unpack_tsx(tarballs: Path, target: Path) -> None:
+    """With the compiler that it needs, and the compiler's executable for this machine, among its own modules."""
+    unpack(tarballs / "tsx.tgz", target)
+    modules = target / "node_modules"
+    (modules / "@esbuild").mkdir(parents=True)
+    unpack(tarballs / "esbuild.tgz", modules / "esbuild")
+    (executable,) = tarballs.glob("@esbuild+*.tgz")
+    package = modules / "@esbuild" / executable.stem.removeprefix("@esbuild+")
+    unpack(executable, package)
+    (package / "bin/esbuild").chmod(0o755)
+
+
 def main(tarballs: Path, root: Path) -> None:
     """Unpacks everything below `root`."""
     libraries, executables = root / "usr/lib/qila", root / "usr/local/bin"
@@ -43,6 +56,7 @@ def main(tarballs: Path, root: Path) -> None:
     executables.mkdir(parents=True, exist_ok=True)
     unpack(tarballs / "@yarnpkg+cli-dist.tgz", libraries / "yarn")
     unpack_pnpm(tarballs, libraries / "pnpm")
+    unpack_tsx(tarballs, libraries / "tsx")
     for name, target in LINKS.items():
         (executables / name).symlink_to(target)
         (executables / name).resolve().chmod(0o755)

@@ -18,6 +18,7 @@ QUESTIONS = {
     "npm": (["npm", "--version"], r"(\S+)"),
     "yarn": (["yarn", "--version"], r"(\S+)"),
     "pnpm": (["pnpm", "--version"], r"(\S+)"),
+    "tsx": (["tsx", "--version"], r"tsx v(\S+)"),
     "go": (["go", "version"], r"go(\d\S+)"),
     "java": (["javac", "-version"], r"javac (\S+)"),
     "maven": (["mvn", "--version"], r"Apache Maven ([\d.]+)"),

@@ -31,6 +31,8 @@ _PROGRAM = _COMMON | {
     "PYTHONUSERBASE": "/sandbox/.local",
     # Debian's Python refuses a hand-typed `pip install` otherwise; it goes to the user base.
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    # Every Node program finds the packages of the environment by it.
+    "NODE_OPTIONS": "--require=/usr/lib/qila/node-support/resolve.cjs",
 }
 # Nothing of an install may come from where programs can write: neither commands nor Python's user site.
 _INSTALL = _COMMON | {
@@ -41,10 +43,15 @@ _INSTALL = _COMMON | {
 }
 
 
+# Lists of options, to which a request adds.
+_ADDED_TO = ("NODE_OPTIONS",)
+
+
 def environment(user: int, requested: dict[str, str], trust: Path = TRUST) -> dict[str, str]:
     """Return the base of `user` with the request's variables on top."""
     base = _INSTALL if user == INSTALL_USER else _PROGRAM
-    return base | _trusting(trust) | requested
+    added = {name: f"{base[name]} {requested[name]}" for name in _ADDED_TO if name in base and name in requested}
+    return base | _trusting(trust) | requested | added
 
 
 def _trusting(trust: Path) -> dict[str, str]:

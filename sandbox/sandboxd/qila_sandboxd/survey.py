@@ -23,6 +23,11 @@ _MAXIMUM_FRAME_CHARACTERS = 1 << 16
 _SKIPPED_AT_TOP = frozenset({".qila", ".home", ".local", ".cache", "lost+found"})
 _SKIPPED = frozenset({"node_modules", "__pycache__", ".venv", ".git"})
 _OWN_DEPENDENCIES = ("deps", "node_modules")
+# Where pip puts what a program installs by itself: one directory for each version of Python.
+_USER_LIBRARIES = ".local/lib"
+_MODULES = "node_modules"
+_MAXIMUM_UNMANAGED = 32
+_MAXIMUM_UNMANAGED_ENTRIES = 20_000
 
 
 class _Walk:
@@ -32,6 +37,7 @@ class _Walk:
         self._root = root
         self.skipped = 0
         self.files = 0
+        self.modules: list[str] = []
         self._visited = 0
 
     def rows(self, prefix: str = "", depth: int = 0) -> Iterator[Row]:
@@ -52,6 +58,8 @@ class _Walk:
     def _visit(self, entry: os.DirEntry[str], prefix: str, depth: int) -> Iterator[Row]:
         if entry.is_dir(follow_symlinks=False):
             if entry.name in _SKIPPED or (depth == 0 and entry.name in _SKIPPED_AT_TOP):
+                if entry.name == _MODULES and len(self.modules) < _MAXIMUM_UNMANAGED:
+                    self.modules.append(f"{self._root}/{prefix}{entry.name}")
                 return
             if depth + 1 >= MAXIMUM_DEPTH:
                 self.skipped += 1
@@ -101,8 +109,41 @@ def survey(root: str, send: Callable[[list[Row]], None]) -> dict[str, Any]:
         "file_count": walk.files,
         "skipped_count": walk.skipped,
         "environments": _environments(root),
-        "has_own_deps": any(_is_real_directory(f"{root}/{name}") for name in _OWN_DEPENDENCIES),
+        "own_directories": [name for name in _OWN_DEPENDENCIES if _is_real_directory(f"{root}/{name}")],
+        "unmanaged": _unmanaged(root, walk.modules),
     }
+
+
+def _unmanaged(root: str, modules: list[str]) -> list[dict[str, str]]:
+    """Directories into which programs install packages by themselves, each with a digest of what lies in it."""
+    libraries = [f"{root}/{_USER_LIBRARIES}/{name}/site-packages" for name in _names(f"{root}/{_USER_LIBRARIES}")]
+    found = [path for path in libraries if any(name.endswith(".dist-info") for name in _names(path))]
+    if _is_real_directory(f"{root}/deps"):
+        found.append(f"{root}/deps")
+    budget = _MAXIMUM_UNMANAGED_ENTRIES
+    answers = []
+    for path in [*found, *modules][:_MAXIMUM_UNMANAGED]:
+        digest = hashlib.sha256()
+        budget = _digest_names(path, digest, budget, scopes=path in modules)
+        answers.append({"path": path, "digest": digest.hexdigest()})
+    return answers
+
+
+def _digest_names(directory: str, digest: hashlib._Hash, budget: int, *, scopes: bool) -> int:
+    """Adds names and times to the digest; what is left of the budget of entries."""
+    for name in _names(directory):
+        if budget <= 0:
+            break
+        budget -= 1
+        try:
+            modified = os.lstat(f"{directory}/{name}").st_mtime_ns
+        except OSError:
+            continue
+        digest.update(os.fsencode(f"{name}\0{modified}\n"))
+        if scopes and name.startswith("@"):
+            # npm keeps the packages of a scope one level deeper.
+            budget = _digest_names(f"{directory}/{name}", digest, budget, scopes=False)
+    return budget
 
 
 def _is_real_directory(path: str) -> bool:

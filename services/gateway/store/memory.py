@@ -3,10 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from services.gateway.store.port import EnvironmentRecord, ExecRecord, SandboxMissingError, SandboxRecord, StoredEvent
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.store.port import (
+    CurrentLock,
+    EnvironmentRecord,
+    ExecRecord,
+    GivenLock,
+    InventoryKey,
+    LockRecord,
+    SandboxMissingError,
+    SandboxRecord,
+    StoredEvent,
+)
 
 
 class MemoryStore:
@@ -17,9 +28,17 @@ class MemoryStore:
         self._execs: dict[tuple[str, str], ExecRecord] = {}
         self._events: dict[tuple[str, str], list[StoredEvent]] = {}
         self._environments: dict[tuple[str, str, str], EnvironmentRecord] = {}
+        self._given_locks: dict[str, GivenLock] = {}
+        self._locks: dict[tuple[str, str], LockRecord] = {}
+        self._inventories: dict[tuple[str, InventoryKey], bytes] = {}
 
-    async def add_sandbox(self, record: SandboxRecord) -> None:
+    async def add_sandbox(self, record: SandboxRecord, lock: GivenLock | None = None) -> None:
         self._sandboxes[record.sandbox_id] = record
+        if lock is not None:
+            self._given_locks[record.sandbox_id] = lock
+
+    async def given_lock(self, sandbox_id: str) -> GivenLock | None:
+        return self._given_locks.get(sandbox_id)
 
     async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
         return self._sandboxes.get(sandbox_id)
@@ -32,6 +51,9 @@ class MemoryStore:
         self._execs = {key: value for key, value in self._execs.items() if key[0] != sandbox_id}
         self._events = {key: value for key, value in self._events.items() if key[0] != sandbox_id}
         self._environments = {key: value for key, value in self._environments.items() if key[0] != sandbox_id}
+        self._given_locks.pop(sandbox_id, None)
+        self._locks = {key: value for key, value in self._locks.items() if key[0] != sandbox_id}
+        self._inventories = {key: value for key, value in self._inventories.items() if key[0] != sandbox_id}
 
     async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
         if sandbox_id in self._sandboxes:
@@ -67,9 +89,40 @@ class MemoryStore:
     async def save_environment(self, record: EnvironmentRecord) -> None:
         if record.sandbox_id in self._sandboxes:
             self._environments[record.sandbox_id, record.ecosystem, record.fingerprint] = record
+            self._locks[record.sandbox_id, record.lock_digest] = LockRecord(
+                lock=record.lock, native_lock=record.native_lock, native_lock_name=record.native_lock_name
+            )
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
         return self._environments.get((sandbox_id, ecosystem, fingerprint))
+
+    async def present_lock(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> str:
+        found = self._environments.get((sandbox_id, ecosystem, fingerprint))
+        return found.lock_digest if found is not None and found.present else ""
+
+    async def lock(self, sandbox_id: str, digest: str) -> LockRecord | None:
+        return self._locks.get((sandbox_id, digest))
+
+    async def mark_current(self, sandbox_id: str, ecosystem: str, fingerprint: str, time_ns: int) -> None:
+        key = (sandbox_id, ecosystem, fingerprint)
+        if key in self._environments:
+            self._environments[key] = replace(self._environments[key], switch_time_ns=time_ns)
+
+    async def current_locks(self, sandbox_id: str) -> Mapping[str, CurrentLock]:
+        found = sorted(
+            await self.present_environments(sandbox_id), key=lambda item: (item.switch_time_ns, item.create_time_ns)
+        )
+        return {item.ecosystem: CurrentLock(fingerprint=item.fingerprint, digest=item.lock_digest) for item in found}
+
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
+        if sandbox_id in self._sandboxes:
+            self._inventories.setdefault((sandbox_id, key), content)
+
+    async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
+        return self._inventories.get((sandbox_id, key))
+
+    async def has_inventory(self, sandbox_id: str, key: InventoryKey) -> bool:
+        return (sandbox_id, key) in self._inventories
 
     async def present_environments(self, sandbox_id: str) -> Sequence[EnvironmentRecord]:
         found = [item for item in self._environments.values() if item.sandbox_id == sandbox_id and item.present]
@@ -87,6 +140,10 @@ class MemoryStore:
             if (record.sandbox_id, record.ecosystem, record.fingerprint) in self._environments
             and record.sandbox_id == sandbox_id
         ]
+        return max(found, key=lambda record: record.create_time_ns, default=None)
+
+    async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
+        found = [item for item in self._execs.values() if item.sandbox_id == sandbox_id and item.phase == pb.PHASE_RUN]
         return max(found, key=lambda record: record.create_time_ns, default=None)
 
     async def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,8 @@ from typing import Protocol
 class SandboxRecord:
     """A sandbox, its limits as they were granted, and the last plan that was made for it.
 
-    `plan_key` is the digest of all that the plan was made from; `plan` the serialised plan, without staged files.
+    `plan_key` is the digest of all that the plan was made from; `plan` the serialised plan, without staged files;
+    `lock_digest` the SHA-256 of the lock that it was made with, empty if it was made without.
     """
 
     sandbox_id: str
@@ -23,6 +25,20 @@ class SandboxRecord:
     disk_bytes: int = 0
     plan_key: str = ""
     plan: bytes = b""
+    lock_digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenLock:
+    """The lockfile that a sandbox was made with."""
+
+    name: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the name and the content."""
+        return hashlib.sha256(self.name.encode() + b"\0" + self.content).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +54,10 @@ class ExecRecord:
         plan: the serialised plan, without staged files; empty for a command.
         last_sequence: of its control events.
         attempt: how often it was taken up again after a restart of the gateway.
+        run: which of a program's runs it is in or before; 0 is the first.
+        added: JSON, a list of the requirements that earlier runs showed to be missing; empty for none.
+        last_end: the serialised ExecEnded of the run before this one; empty before the second.
+        importable: JSON of what could be imported when the run began; see `importable.py`. Empty until then.
     """
 
     sandbox_id: str
@@ -54,6 +74,10 @@ class ExecRecord:
     fingerprint: str = ""
     plan: bytes = b""
     attempt: int = 0
+    run: int = 0
+    added: str = ""
+    last_end: bytes = b""
+    importable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +90,10 @@ class StoredEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentRecord:
-    """An environment whose install succeeded. `present` is false once its directory was collected."""
+    """An environment whose install succeeded.
+
+    `present` is false once its directory was collected; `switch_time_ns` is when it last became the current one.
+    """
 
     sandbox_id: str
     ecosystem: str
@@ -76,6 +103,38 @@ class EnvironmentRecord:
     native_lock_name: str
     create_time_ns: int
     present: bool = True
+    switch_time_ns: int = 0
+
+    @property
+    def lock_digest(self) -> str:
+        """Names what was installed: an install of the same fingerprint may find other versions later."""
+        return hashlib.sha256(self.lock + b"\0" + self.native_lock).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockRecord:
+    """What an install once found: it stays as long as the sandbox."""
+
+    lock: bytes
+    native_lock: bytes
+    native_lock_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurrentLock:
+    """The lock of an ecosystem's current environment."""
+
+    fingerprint: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InventoryKey:
+    """A directory in which programs install by themselves, as it once was."""
+
+    ecosystem: str
+    path: str
+    digest: str
 
 
 class SandboxMissingError(Exception):
@@ -85,8 +144,11 @@ class SandboxMissingError(Exception):
 class Store(Protocol):
     """Records. What a call has returned from survives the process."""
 
-    async def add_sandbox(self, record: SandboxRecord) -> None:
-        """Adds a sandbox; its id is new."""
+    async def add_sandbox(self, record: SandboxRecord, lock: GivenLock | None = None) -> None:
+        """Adds a sandbox, with the lock that it is made with; its id is new."""
+
+    async def given_lock(self, sandbox_id: str) -> GivenLock | None:
+        """The lock that the sandbox was made with."""
 
     async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
         """One sandbox."""
@@ -125,6 +187,27 @@ class Store(Protocol):
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
         """One environment, present or not."""
 
+    async def present_lock(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> str:
+        """The lock's digest of an environment that is present; empty if it is not."""
+
+    async def lock(self, sandbox_id: str, digest: str) -> LockRecord | None:
+        """What an install once found."""
+
+    async def mark_current(self, sandbox_id: str, ecosystem: str, fingerprint: str, time_ns: int) -> None:
+        """The environment became its ecosystem's current one."""
+
+    async def current_locks(self, sandbox_id: str) -> Mapping[str, CurrentLock]:
+        """By ecosystem, the lock of the present environment that became current last."""
+
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
+        """Keeps an inventory; the first one of a key stays. OK if the sandbox is gone."""
+
+    async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
+        """An inventory."""
+
+    async def has_inventory(self, sandbox_id: str, key: InventoryKey) -> bool:
+        """Whether there is one."""
+
     async def present_environments(self, sandbox_id: str) -> Sequence[EnvironmentRecord]:
         """Those whose directory is there, newest first."""
 
@@ -133,6 +216,9 @@ class Store(Protocol):
 
     async def newest_locked_exec(self, sandbox_id: str) -> ExecRecord | None:
         """The newest exec whose environment has a lock."""
+
+    async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
+        """The newest exec whose run has begun."""
 
     async def close(self) -> None:
         """Gives back what the store holds."""

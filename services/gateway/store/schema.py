@@ -29,6 +29,16 @@ SANDBOXES = Table(
     Column("disk_bytes", BigInteger, nullable=False),
     Column("plan_key", Text, nullable=False),
     Column("plan", LargeBinary, nullable=False),
+    Column("lock_digest", Text, nullable=False),
+)
+
+GIVEN_LOCKS = Table(
+    "given_locks",
+    METADATA,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_given_locks_sandbox", ondelete="CASCADE"),
 )
 
 EXECS = Table(
@@ -48,6 +58,10 @@ EXECS = Table(
     Column("fingerprint", Text, nullable=False),
     Column("plan", LargeBinary, nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("added", Text, nullable=False),
+    Column("last_end", LargeBinary, nullable=False),
+    Column("importable", Text, nullable=False),
     ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_execs_sandbox", ondelete="CASCADE"),
     Index("ix_execs_end_time", "end_time_ns"),
 )
@@ -73,10 +87,31 @@ ENVIRONMENTS = Table(
     Column("sandbox_id", Text, primary_key=True),
     Column("ecosystem", Text, primary_key=True),
     Column("fingerprint", Text, primary_key=True),
+    Column("create_time_ns", BigInteger, nullable=False),
+    Column("present", Boolean, nullable=False),
+    Column("lock_digest", Text, nullable=False),
+    Column("switch_time_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_environments_sandbox", ondelete="CASCADE"),
+)
+
+LOCKS = Table(
+    "locks",
+    METADATA,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
     Column("lock", LargeBinary, nullable=False),
     Column("native_lock", LargeBinary, nullable=False),
     Column("native_lock_name", Text, nullable=False),
-    Column("create_time_ns", BigInteger, nullable=False),
-    Column("present", Boolean, nullable=False),
-    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_environments_sandbox", ondelete="CASCADE"),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_locks_sandbox", ondelete="CASCADE"),
+)
+
+INVENTORIES = Table(
+    "inventories",
+    METADATA,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("ecosystem", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_inventories_sandbox", ondelete="CASCADE"),
 )

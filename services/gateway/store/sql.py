@@ -9,7 +9,7 @@ an fsync, 5 to 20 ms, before each exec starts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,8 +34,27 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
-from services.gateway.store.port import EnvironmentRecord, ExecRecord, SandboxMissingError, SandboxRecord, StoredEvent
-from services.gateway.store.schema import ENVIRONMENTS, EXEC_EVENTS, EXECS, SANDBOXES
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.store.port import (
+    CurrentLock,
+    EnvironmentRecord,
+    ExecRecord,
+    GivenLock,
+    InventoryKey,
+    LockRecord,
+    SandboxMissingError,
+    SandboxRecord,
+    StoredEvent,
+)
+from services.gateway.store.schema import (
+    ENVIRONMENTS,
+    EXEC_EVENTS,
+    EXECS,
+    GIVEN_LOCKS,
+    INVENTORIES,
+    LOCKS,
+    SANDBOXES,
+)
 
 Result = TypeVar("Result")
 
@@ -47,8 +66,23 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout=5000",
 )
 _EXEC_CHANGES: Final = frozenset(
-    {"phase", "last_sequence", "end_time_ns", "ended", "failure", "ecosystem", "fingerprint", "plan", "attempt"}
+    {
+        "phase",
+        "last_sequence",
+        "end_time_ns",
+        "ended",
+        "failure",
+        "ecosystem",
+        "fingerprint",
+        "plan",
+        "attempt",
+        "run",
+        "added",
+        "last_end",
+        "importable",
+    }
 )
+_LOCK_COLUMNS: Final = ("lock", "native_lock", "native_lock_name")
 
 
 def _compiled(statement: ClauseElement) -> str:
@@ -60,6 +94,16 @@ def _compiled(statement: ClauseElement) -> str:
 _HAS_SANDBOX: Final = _compiled(select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox")))
 _ADD_EXEC: Final = _compiled(upsert(EXECS).on_conflict_do_nothing())
 _ADD_EVENT: Final = _compiled(insert(EXEC_EVENTS))
+_PRESENT_LOCK: Final = _compiled(
+    select(ENVIRONMENTS.c.lock_digest).where(
+        and_(
+            ENVIRONMENTS.c.sandbox_id == bindparam("of_sandbox"),
+            ENVIRONMENTS.c.ecosystem == bindparam("of_ecosystem"),
+            ENVIRONMENTS.c.fingerprint == bindparam("of_fingerprint"),
+            ENVIRONMENTS.c.present == bindparam("there"),
+        )
+    )
+)
 _SAVE_EXEC: Final = _compiled(
     update(EXECS)
     .where(and_(EXECS.c.sandbox_id == bindparam("of_sandbox"), EXECS.c.exec_id == bindparam("of_exec")))
@@ -67,8 +111,8 @@ _SAVE_EXEC: Final = _compiled(
 )
 
 
-def upgrade(path: Path) -> None:
-    """Makes the database's directory and file if needed, and brings the schema to the newest revision. Blocks."""
+def upgrade(path: Path, revision: str = "head") -> None:
+    """Makes the database's directory and file if needed, and brings the schema to the revision. Blocks."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{path}")
     try:
@@ -76,7 +120,7 @@ def upgrade(path: Path) -> None:
             config = alembic.config.Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+            alembic.command.upgrade(config, revision)
     finally:
         engine.dispose()
 
@@ -108,8 +152,18 @@ class SqlStore:
         # Kept: to take it from the pool and give it back is a third of such a transaction.
         self._pooled = engine.raw_connection()
 
-    async def add_sandbox(self, record: SandboxRecord) -> None:
-        await self._execute(insert(SANDBOXES).values(asdict(record)))
+    async def add_sandbox(self, record: SandboxRecord, lock: GivenLock | None = None) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(insert(SANDBOXES).values(asdict(record)))
+            if lock is not None:
+                connection.execute(insert(GIVEN_LOCKS).values(sandbox_id=record.sandbox_id, **asdict(lock)))
+
+        await self._run(work)
+
+    async def given_lock(self, sandbox_id: str) -> GivenLock | None:
+        table = GIVEN_LOCKS.c
+        row = await self._one(select(table.name, table.content).where(table.sandbox_id == sandbox_id))
+        return None if row is None else GivenLock(**row)
 
     async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
         row = await self._one(select(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id))
@@ -167,22 +221,67 @@ class SqlStore:
 
     async def save_environment(self, record: EnvironmentRecord) -> None:
         row = asdict(record)
+        lock = {name: row.pop(name) for name in _LOCK_COLUMNS}
+        lock |= {"sandbox_id": record.sandbox_id, "digest": record.lock_digest}
+        row["lock_digest"] = record.lock_digest
         statement = upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
         of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == record.sandbox_id)
 
         def work(connection: Connection) -> None:
             if connection.execute(of_sandbox).first() is not None:
+                connection.execute(upsert(LOCKS).values(lock).on_conflict_do_nothing())
                 connection.execute(statement)
 
         await self._run(work)
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
-        row = await self._one(select(ENVIRONMENTS).where(_of_environment(sandbox_id, ecosystem, fingerprint)))
+        row = await self._one(_environments().where(_of_environment(sandbox_id, ecosystem, fingerprint)))
         return None if row is None else EnvironmentRecord(**row)
+
+    async def present_lock(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> str:
+        wanted = {"of_sandbox": sandbox_id, "of_ecosystem": ecosystem, "of_fingerprint": fingerprint, "there": True}
+        row = await self._run_driver(lambda driver: driver.execute(_PRESENT_LOCK, wanted).fetchone())
+        return row[0] if row else ""
+
+    async def lock(self, sandbox_id: str, digest: str) -> LockRecord | None:
+        columns = [LOCKS.c[name] for name in _LOCK_COLUMNS]
+        of_digest = and_(LOCKS.c.sandbox_id == sandbox_id, LOCKS.c.digest == digest)
+        row = await self._one(select(*columns).where(of_digest))
+        return None if row is None else LockRecord(**row)
+
+    async def mark_current(self, sandbox_id: str, ecosystem: str, fingerprint: str, time_ns: int) -> None:
+        statement = update(ENVIRONMENTS).where(_of_environment(sandbox_id, ecosystem, fingerprint))
+        await self._execute(statement.values(switch_time_ns=time_ns))
+
+    async def current_locks(self, sandbox_id: str) -> Mapping[str, CurrentLock]:
+        table = ENVIRONMENTS.c
+        statement = select(table.ecosystem, table.fingerprint, table.lock_digest)
+        statement = statement.where(and_(table.sandbox_id == sandbox_id, table.present.is_(True)))
+        rows = await self._all(statement.order_by(table.switch_time_ns, table.create_time_ns))
+        return {
+            row["ecosystem"]: CurrentLock(fingerprint=row["fingerprint"], digest=row["lock_digest"]) for row in rows
+        }
+
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
+        row = {"sandbox_id": sandbox_id, "content": content, **asdict(key)}
+        of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == sandbox_id)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(of_sandbox).first() is not None:
+                connection.execute(upsert(INVENTORIES).values(row).on_conflict_do_nothing())
+
+        await self._run(work)
+
+    async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
+        row = await self._one(select(INVENTORIES.c.content).where(_of_inventory(sandbox_id, key)))
+        return None if row is None else row["content"]
+
+    async def has_inventory(self, sandbox_id: str, key: InventoryKey) -> bool:
+        return await self._one(select(INVENTORIES.c.digest).where(_of_inventory(sandbox_id, key))) is not None
 
     async def present_environments(self, sandbox_id: str) -> Sequence[EnvironmentRecord]:
         table = ENVIRONMENTS.c
-        statement = select(ENVIRONMENTS).where(and_(table.sandbox_id == sandbox_id, table.present.is_(True)))
+        statement = _environments().where(and_(table.sandbox_id == sandbox_id, table.present.is_(True)))
         rows = await self._all(statement.order_by(table.create_time_ns.desc()))
         return [EnvironmentRecord(**row) for row in rows]
 
@@ -198,6 +297,11 @@ class SqlStore:
         )
         statement = select(EXECS).join(ENVIRONMENTS, same).where(EXECS.c.sandbox_id == sandbox_id)
         row = await self._one(statement.order_by(EXECS.c.create_time_ns.desc()).limit(1))
+        return None if row is None else ExecRecord(**row)
+
+    async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
+        begun = and_(EXECS.c.sandbox_id == sandbox_id, EXECS.c.phase == pb.PHASE_RUN)
+        row = await self._one(select(EXECS).where(begun).order_by(EXECS.c.create_time_ns.desc()).limit(1))
         return None if row is None else ExecRecord(**row)
 
     async def close(self) -> None:
@@ -242,6 +346,24 @@ def _event_rows(record: ExecRecord, events: Sequence[StoredEvent]) -> list[dict[
 
 def _of_exec(sandbox_id: str, exec_id: str) -> Any:
     return and_(EXECS.c.sandbox_id == sandbox_id, EXECS.c.exec_id == exec_id)
+
+
+def _environments() -> Any:
+    """Environments with their locks."""
+    own = [column for column in ENVIRONMENTS.c if column.name != "lock_digest"]
+    locks = [LOCKS.c[name] for name in _LOCK_COLUMNS]
+    same = and_(LOCKS.c.sandbox_id == ENVIRONMENTS.c.sandbox_id, LOCKS.c.digest == ENVIRONMENTS.c.lock_digest)
+    return select(*own, *locks).join(LOCKS, same)
+
+
+def _of_inventory(sandbox_id: str, key: InventoryKey) -> Any:
+    table = INVENTORIES.c
+    return and_(
+        table.sandbox_id == sandbox_id,
+        table.ecosystem == key.ecosystem,
+        table.path == key.path,
+        table.digest == key.digest,
+    )
 
 
 def _of_environment(sandbox_id: str, ecosystem: str, fingerprint: str) -> Any:

@@ -11,6 +11,7 @@ from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
     ImportFinding,
     Launch,
+    Link,
     Notice,
     NoticeKind,
     Origin,
@@ -20,7 +21,7 @@ from services.resolver.model import (
     Source,
 )
 from services.resolver.python import installer
-from services.resolver.python.environment import marker_environment
+from services.resolver.python.manifests.locked import all_pins
 from services.resolver.python.table import import_table
 from services.resolver.python.target import PYTHON, launch_environment
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     from services.resolver.model import Context, Target
     from services.resolver.python.detect import Detection
-    from services.resolver.python.manifest import Manifest
-    from services.resolver.python.requirements_file import Declared
+    from services.resolver.python.locks.model import Lock
+    from services.resolver.python.manifests.manifest import Manifest
+    from services.resolver.python.manifests.request import Request
+    from services.resolver.python.manifests.requirements_file import Declared
     from services.resolver.python.target import Program
 
 ECOSYSTEM = "python"
@@ -38,13 +41,18 @@ ECOSYSTEM = "python"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """What a program needs, from its manifest or from its imports. `locked` is set where the manifest is a lock."""
+    """What a program needs, from its manifest or from its imports.
+
+    `locked` is set where a lock says exactly what is installed. `preferred_lock` holds the versions of a lock that does
+    not hold any more, as hashless requirements.
+    """
 
     source: Source
     requirements: tuple[Requirement, ...]
     manifests: Mapping[str, bytes]
     constraints: tuple[str, ...] = ()
     locked: tuple[Declared, ...] = ()
+    preferred_lock: bytes = b""
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     optional_skipped: tuple[ImportFinding, ...] = ()
@@ -64,21 +72,42 @@ def detected_needs(detection: Detection, passed_over: Sequence[Notice]) -> Needs
     )
 
 
-def declared_needs(manifest: Manifest, detection: Detection, python: str) -> Needs:
+def declared_needs(manifest: Manifest, detection: Detection, request: Request) -> Needs:
     """What the manifest asks for; imports that it does not declare are reported, not installed."""
-    applying = [item for item in manifest.requirements if _applies(item, python)]
-    requirements = tuple(_requirement(item) for item in applying)
-    declared = {item.name for item in requirements}
+    applying = [item for item in manifest.requirements if request.applies(item.specifier.marker)]
+    requirements = tuple(_requirement(item, manifest.lock) for item in applying)
+    pins = all_pins(manifest.lock) if manifest.lock and not manifest.drifted else ()
+    declared = {item.name for item in requirements} | {item.specifier.name for item in pins}
+    constraints = tuple(str(item.specifier) for item in manifest.constraints)
+    in_force = bool(pins)
+    hashed = in_force and all(item.hashes for item in pins)
     return Needs(
-        source=Source.MANIFEST,
+        source=Source.LOCK if in_force else Source.MANIFEST,
         requirements=requirements,
         manifests=manifest.files,
-        constraints=tuple(str(item.specifier) for item in manifest.constraints),
-        locked=tuple(applying) if manifest.is_lock else (),
+        constraints=constraints if hashed or not in_force else (*constraints, *(str(item.specifier) for item in pins)),
+        locked=_locked(applying, pins, hashed=hashed, manifest=manifest),
+        preferred_lock=_preferences(manifest),
         undeclared=tuple(_undeclared(detection, declared)),
         optional_skipped=tuple(detection.optional_skipped),
         notices=(*manifest.notices, *(item for item in detection.notices if item.kind is not NoticeKind.ALIAS_USED)),
     )
+
+
+def _locked(
+    applying: Sequence[Declared], pins: Sequence[Declared], *, hashed: bool, manifest: Manifest
+) -> tuple[Declared, ...]:
+    """What is installed without a solve: all pins of a hashed lock, or a manifest that is its own lock."""
+    if pins:
+        return tuple(pins) if hashed else ()
+    return tuple(applying) if manifest.is_lock else ()
+
+
+def _preferences(manifest: Manifest) -> bytes:
+    """The versions of a lock that has drifted, as requirements."""
+    if manifest.lock is None or not manifest.drifted:
+        return b""
+    return "".join(f"{pin.name}=={pin.version}\n" for pin in manifest.lock.pins).encode()
 
 
 def assemble(needs: Needs, program: Program, target: Target, context: Context) -> Plan:
@@ -100,7 +129,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         requirements=[item.specifier for item in needs.requirements],
         constraints=needs.constraints,
         locked=needs.locked,
-        previous_lock=context.previous_locks.get(ECOSYSTEM),
+        previous_lock=needs.preferred_lock or context.previous_locks.get(ECOSYSTEM),
     )
     return Plan(
         ecosystem=ECOSYSTEM,
@@ -119,19 +148,18 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         native_lock=installer.LOCK if digest else "",
         inventory_argv=install.inventory_argv,
         compile_argv=install.compile_argv,
+        links=(Link(path="deps", directory="lib"),) if digest else (),
+        caches=(".qila/home/.cache",) if digest else (),
     )
 
 
-def _applies(item: Declared, python: str) -> bool:
-    marker = item.specifier.marker
-    return marker is None or marker.evaluate(marker_environment(python))
-
-
-def _requirement(item: Declared) -> Requirement:
+def _requirement(item: Declared, lock: Lock | None) -> Requirement:
+    from_lock = lock is not None and item.path == lock.path
+    kind = OriginKind.LOCK if from_lock else OriginKind.MANIFEST
     return Requirement(
         specifier=str(item.specifier),
         name=str(canonicalize_name(item.specifier.name)),
-        origins=(Origin(kind=OriginKind.MANIFEST, path=item.path, line=item.line),),
+        origins=(Origin(kind=kind, path=item.path, line=item.line),),
     )
 
 

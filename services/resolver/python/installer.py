@@ -11,7 +11,7 @@ from services.resolver.model import StagedFile, Step, StepKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.resolver.python.requirements_file import Declared
+    from services.resolver.python.manifests.requirements_file import Declared
 
 # The sandbox's own door to the registry: an address inside the sandbox, the same in each.
 INDEX = "http://127.0.0.1:7480/pypi/simple/"

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from license_expression import ExpressionError, get_spdx_licensing  # type: ignore[import-untyped] # ships no types
+from services.resolver.licenses import MAX_RAW_TEXT, NO_ASSERTION, spdx
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-NO_ASSERTION = "NOASSERTION"
-# Longer texts are whole licences, which no expression can name.
-MAX_EXPRESSION = 500
-MAX_RAW_TEXT = 2_000
 
 CLASSIFIERS = {
     "Academic Free License (AFL)": "AFL-3.0",
@@ -42,23 +35,6 @@ CLASSIFIERS = {
     "zlib/libpng License": "Zlib",
     "Zope Public License": "ZPL-2.1",
 }
-
-
-@cache
-def _licensing() -> Any:
-    return get_spdx_licensing()
-
-
-def spdx(text: str | None) -> str | None:
-    """The expression in its normal form if every name in it is SPDX's, else None."""
-    if not text or len(text) > MAX_EXPRESSION or "\n" in text:
-        return None
-    licensing = _licensing()
-    try:
-        parsed = licensing.parse(text, validate=True, strict=True)
-    except (ExpressionError, ValueError, TypeError, AttributeError, IndexError):
-        return None
-    return None if parsed is None else str(parsed)
 
 
 def license_of(expression: str | None, license_text: str | None, classifiers: Sequence[str]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ToolchainMissingError
@@ -11,7 +12,10 @@ from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_need
 from services.resolver.python.detect import Detector
 from services.resolver.python.failures import explain_failure
 from services.resolver.python.lock import locked_packages, verify_install
-from services.resolver.python.manifest import PYPROJECT, REQUIREMENTS_FILE, find_manifest, is_includable
+from services.resolver.python.locks.outside import locked_by, reads_lock
+from services.resolver.python.manifests.find import decisive_manifest, is_manifest
+from services.resolver.python.manifests.readers import READERS, keep_imported
+from services.resolver.python.manifests.request import request_of
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
 from services.resolver.python.progress import parse_installer_line
 from services.resolver.python.scan import scan_source
@@ -44,13 +48,13 @@ class PythonPlanner:
         if target.program:
             return 2 if target.program.endswith(SOURCE_SUFFIXES) else 0
         names = set(paths)
-        if not names.isdisjoint((*targets.ENTRIES, REQUIREMENTS_FILE, PYPROJECT)):
+        if not names.isdisjoint((*targets.ENTRIES, *READERS)):
             return 2
         return 1 if any(path.endswith(SOURCE_SUFFIXES) for path in names) else 0
 
     def manifests(self, path: str) -> bool:
         """See Planner."""
-        return path.rpartition("/")[2] == PYPROJECT or is_includable(path)
+        return is_manifest(path)
 
     def sources(self, path: str) -> bool:
         """See Planner."""
@@ -81,9 +85,15 @@ class PythonPlanner:
             library=standard_library(),
         ).run([path])
         directories = targets.directories_above(path)
-        manifest, passed_over = find_manifest(files, directories, python)
+        request = request_of(files, context)
+        manifest, notices = decisive_manifest(path, directories, request, context.given_lock)
+        if manifest is not None:
+            manifest, left_out = keep_imported(manifest, detection.requirements)
+            notices += left_out
         needs = (
-            detected_needs(detection, passed_over) if manifest is None else declared_needs(manifest, detection, python)
+            detected_needs(detection, notices)
+            if manifest is None
+            else declared_needs(replace(manifest, notices=(*notices, *manifest.notices)), detection, request)
         )
         return assemble(needs, program, target, context)
 
@@ -121,8 +131,8 @@ class PythonPlanner:
 
     def reads_lock(self, lockfile: Lockfile) -> bool:
         """See Planner."""
-        raise NotImplementedError
+        return reads_lock(lockfile)
 
     def read_lock(self, lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPackage]:
         """See Planner."""
-        raise NotImplementedError
+        return locked_by(lockfile, toolchain)

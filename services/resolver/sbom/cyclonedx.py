@@ -15,8 +15,8 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema.schema import SchemaVersion1Dot6
 
 from services.resolver.hashes import parse_hash
+from services.resolver.licenses import spdx
 from services.resolver.packages import name_of_purl
-from services.resolver.python.licenses import spdx
 from services.resolver.sbom.content import (
     DEPENDENCY_KEY,
     MANAGED_KEY,

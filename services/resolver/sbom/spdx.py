@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from services.resolver.hashes import parse_hash
+from services.resolver.licenses import spdx
 from services.resolver.packages import NO_ASSERTION
-from services.resolver.python.licenses import spdx
 from services.resolver.sbom.content import (
     DEPENDENCY_KEY,
     MANAGED_KEY,

@@ -170,6 +170,66 @@ def test_a_lost_stream_goes_on_at_its_position(gateway: FakeGateway, capfdbinary
     assert again.exec_id == gateway.exec_requests[0].exec_id
 
 
+def test_a_lost_stream_goes_on_in_its_run(gateway: FakeGateway, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    again = pb.Output(phase=pb.PHASE_RUN, stream=pb.STREAM_STDOUT, run=1, data=b"de")
+    rest = pb.Output(phase=pb.PHASE_RUN, stream=pb.STREAM_STDOUT, run=1, offset=2, data=b"f")
+    gateway.events = [
+        pb.ExecEvent(sequence=4, phase_started=pb.PhaseStarted(phase=pb.PHASE_RUN)),
+        output(pb.STREAM_STDOUT, 0, b"abc"),
+        pb.ExecEvent(sequence=5, phase_started=pb.PhaseStarted(phase=pb.PHASE_RUN, run=1)),
+        pb.ExecEvent(output=again),
+        pb.ExecEvent(output=rest),
+        ended(exited=0),
+    ]
+    gateway.break_after = 4
+    assert call(["exec", "-q", "--install-missing", SANDBOX, "main.py"]) == 0
+    assert capfdbinary.readouterr().out == b"abcdef"
+    position = getattr(gateway.attach_requests[0], "from")
+    assert (gateway.attach_requests[0].after_sequence, position.run, position.stdout) == (5, 1, 2)
+    assert gateway.exec_requests[0].install_missing
+
+
+def test_options_of_a_program_are_sent(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "pylock.toml").write_text("lock")
+    options = ["--no-detect", "--extra", "a", "--extra", "b", "--group", "c"]
+    assert call(["run", *options, "-m", "pkg.tool", "--lock", str(tmp_path / "pylock.toml"), str(tmp_path), "x"]) == 0
+    assert call(["exec", "--script", "test", SANDBOX]) == 0
+    assert call(["exec", SANDBOX]) == 125
+    first, second = gateway.exec_requests
+    assert (first.program.module, first.program.file, list(first.program.args)) == ("pkg.tool", "", ["x"])
+    assert (first.no_detection, list(first.extras), list(first.groups)) == (True, ["a", "b"], ["c"])
+    assert (second.program.script, list(second.program.args)) == ("test", [])
+    lock = gateway.create_requests[0].lock
+    assert (lock.name, lock.content) == ("pylock.toml", b"lock")
+
+
+def test_imports_are_told_with_what_to_do(gateway: FakeGateway, capfd: pytest.CaptureFixture[str]) -> None:
+    yaml = pb.MissingImport(
+        module="yaml", path="main.py", line=3, suggestion="pyyaml", manifest="requirements.txt", declaration="pyyaml"
+    )
+    six = pb.MissingImport(module="six", path="main.py", line=4, transitive_version="1.17.0", note="a\x1b[2J")
+    odd = pb.MissingImport(module="odd", path="main.py", line=5)
+    gateway.events = [
+        pb.ExecEvent(sequence=1, phase_started=pb.PhaseStarted(phase=pb.PHASE_RUN, run=1)),
+        pb.ExecEvent(sequence=2, imports_checked=pb.ImportsChecked(missing=[yaml, odd], transitive=[six])),
+        pb.ExecEvent(sequence=3, stage=pb.StageProgress(stage=pb.INSTALL_STAGE_INSTALLING, done=1, total=2)),
+        ended(exited=1, missing_imports=[yaml]),
+    ]
+    assert call(["exec", SANDBOX, "main.py"]) == 1
+    told = capfd.readouterr().err.splitlines()
+    assert told[:4] == [
+        "RUN (run 2)",
+        "  main.py:3 imports yaml, which is not declared: add `pyyaml` to requirements.txt",
+        "  main.py:5 imports odd, for which no package is known",
+        "  main.py:4 imports six, of which 1.17.0 is there only because another package requires it (a\ufffd[2J)",
+    ]
+    assert told[-1].startswith("qila: not found: main.py:3 imports yaml")
+    assert call(["exec", "--json", SANDBOX, "main.py"]) == 1
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert events[1]["imports_checked"]["transitive"][0]["transitive_version"] == "1.17.0"
+    assert events[2]["stage"] == {"stage": "INSTALL_STAGE_INSTALLING", "done": 1, "total": 2}
+
+
 def test_no_gateway_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("QILA_GATEWAY_ADDRESS", "127.0.0.1:1")
     with Client("127.0.0.1:1") as client, pytest.raises(UnavailableError):

@@ -160,7 +160,7 @@ async def test_the_verdict_reaches_the_exec_s_answer(
 async def test_another_package_policy_means_another_plan(
     fake: FakeExecutor, sandbox: FakeSandbox, conductor: Conductor
 ) -> None:
-    planner = conductor._planner
+    planner = conductor._runner._planner
     resolver_port = planner._resolver
     assert isinstance(resolver_port, FakeResolver)
     sandbox.files["requirements.txt"] = b""
@@ -169,6 +169,6 @@ async def test_another_package_policy_means_another_plan(
         fake.package_policy = policy
         record = await planner._store.sandbox(sandbox.sandbox_id)
         assert record is not None
-        await planner.resolve(record, pb.Program(file="main.py"))
+        await planner.resolve(record, pb.ExecRequest(program=pb.Program(file="main.py")))
         assert resolver_port.plans == plans
         assert resolver_port.headers[-1].package_policy == policy

@@ -12,6 +12,7 @@ from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway import checks
+from services.gateway.__main__ import MAX_MESSAGE_BYTES, SERVICE_NAME
 from services.gateway.conductor import Conductor
 from services.gateway.config import ConductorConfig, read_config
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
@@ -32,19 +33,26 @@ async def executor_fake() -> FakeExecutor:
 
 
 @pytest.fixture
-async def stub(tmp_path: Path, executor_fake: FakeExecutor) -> AsyncIterator[Any]:
+async def resolver_fake() -> FakeResolver:
+    return FakeResolver()
+
+
+@pytest.fixture
+async def stub(tmp_path: Path, executor_fake: FakeExecutor, resolver_fake: FakeResolver) -> AsyncIterator[Any]:
     await asyncio.to_thread(upgrade, tmp_path / "gateway.db")
     store = open_store(tmp_path / "gateway.db")
     conductor = Conductor(
-        executor_port=executor_fake, resolver_port=FakeResolver(), store=store, config=ConductorConfig()
+        executor_port=executor_fake, resolver_port=resolver_fake, store=store, config=ConductorConfig()
     )
-    servicer = GatewayServicer(conductor=conductor, executor_port=executor_fake, store=store, patience=1)
+    servicer = GatewayServicer(
+        conductor=conductor, executor_port=executor_fake, resolver_port=resolver_fake, store=store, patience=1
+    )
     server = await build_server(
-        ServerConfig(address="127.0.0.1:0", service_names=("qila.gateway.v1.GatewayService",)),
+        ServerConfig(address="127.0.0.1:0", service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),
         [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
     )
     await server.start()
-    async with build_channel(server.address) as channel:
+    async with build_channel(server.address, max_message_bytes=MAX_MESSAGE_BYTES) as channel:
         yield gateway_pb2_grpc.GatewayServiceStub(channel)
     await server.stop(0)
     await conductor.close()
@@ -255,3 +263,35 @@ def test_config_reads_places_and_refuses_bad_values() -> None:
     assert config.database == Path("/s/gateway/gateway.db")
     with pytest.raises(ConfigError, match="QILA_RUN_TIMEOUT"):
         read_config(Environment({"QILA_RUN_TIMEOUT": "soon"}))
+
+
+async def test_given_lock_is_read_before_the_sandbox_is_made_and_goes_into_its_plans(
+    stub: Any, executor_fake: FakeExecutor, resolver_fake: FakeResolver
+) -> None:
+    broken = pb.CreateSandboxRequest(lock=pb.Lockfile(name="pylock.toml", content=b"broken"))
+    assert (await refused(stub.CreateSandbox(broken))).reason == "LOCK_INVALID"
+    assert executor_fake.sandboxes == {}
+    content = b"x" * (8 << 20)
+    made = await stub.CreateSandbox(pb.CreateSandboxRequest(lock=pb.Lockfile(name="pylock.toml", content=content)))
+    await stub.WriteFile(upload(made.sandbox.id, "main.py", b""))
+    request = pb.ExecRequest(sandbox_id=made.sandbox.id, program=pb.Program(file="main.py"))
+    assert [event async for event in stub.Exec(request)]
+    given = resolver_fake.headers[-1].given_lock
+    assert (given.name, given.content) == ("pylock.toml", content)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"program": {"file": "a.py", "module": "a"}}, "program"),
+        ({"program": {"module": "a;b"}}, "program.module"),
+        ({"program": {"script": "x\0"}}, "program.script"),
+        ({"program": {"command": [""]}}, "program.command"),
+        ({"program": {}, "extras": ["a b"]}, "extras"),
+        ({"program": {}, "groups": ["a"] * 65}, "groups"),
+        ({"command": {"argv": ["true"]}, "install_missing": True}, "install_missing"),
+    ],
+)
+async def test_bad_options_are_refused_by_rule(stub: Any, sandbox_id: str, fields: dict[str, Any], field: str) -> None:
+    error = await refused(anext(aiter(stub.Exec(pb.ExecRequest(sandbox_id=sandbox_id, **fields)))))
+    assert (error.reason, error.metadata["field"]) == ("FIELD_INVALID", field)

@@ -99,12 +99,29 @@ def test_survey_skips_what_is_not_the_programs_and_follows_no_link(tmp_path: Pat
     (root / os.fsdecode(b"\xff")).write_text("")
     found, result = _survey(root)
     assert found == ["a/.local/kept", "a/x.py", "b.py"]
-    assert (result["file_count"], result["skipped_count"], result["has_own_deps"]) == (3, 1, False)
+    assert (result["file_count"], result["skipped_count"], result["own_directories"]) == (3, 1, [])
     (root / "a/x.py").write_text("changed")
     assert _survey(root)[1]["digest"] != result["digest"]
     (root / "deps").unlink()
     (root / "deps").mkdir()
-    assert _survey(root)[1]["has_own_deps"]
+    result = _survey(root)[1]
+    assert result["own_directories"] == ["deps"]
+    assert [row["path"] for row in result["unmanaged"]] == [f"{root}/deps", f"{root}/a/node_modules"]
+
+
+def test_survey_tells_what_programs_installed_by_themselves(tmp_path: Path) -> None:
+    library = tmp_path / ".local/lib/python3.13/site-packages"
+    library.mkdir(parents=True)
+    assert _survey(tmp_path)[1]["unmanaged"] == []
+    (library / "six-1.17.0.dist-info").mkdir()
+    scope = tmp_path / "node_modules/@a"
+    scope.mkdir(parents=True)
+    first = _survey(tmp_path)[1]["unmanaged"]
+    assert [row["path"] for row in first] == [str(library), f"{tmp_path}/node_modules"]
+    assert _survey(tmp_path)[1]["unmanaged"] == first
+    (scope / "b").mkdir()
+    second = _survey(tmp_path)[1]["unmanaged"]
+    assert [one["digest"] == two["digest"] for one, two in zip(first, second, strict=True)] == [True, False]
 
 
 def test_survey_names_complete_environments(tmp_path: Path) -> None:

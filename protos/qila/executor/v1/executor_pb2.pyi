@@ -642,7 +642,7 @@ class SurveySummary(_message.Message):
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
-    HAS_OWN_DEPS_FIELD_NUMBER: _builtins.int
+    OWN_DIRECTORIES_FIELD_NUMBER: _builtins.int
     PACKAGE_POLICY_FIELD_NUMBER: _builtins.int
     REGISTRY_URLS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
@@ -651,8 +651,6 @@ class SurveySummary(_message.Message):
     file_count: _builtins.int
     skipped_count: _builtins.int
     """Files beyond the limit of 20,000, unreadable directories and names that are not UTF-8."""
-    has_own_deps: _builtins.bool
-    """True if something that is not a link stands at the workspace's "deps"."""
     package_policy: _builtins.str
     """Digest of the operator's package policy, a part of every fingerprint; empty if there is none."""
     @_builtins.property
@@ -662,8 +660,14 @@ class SurveySummary(_message.Message):
         """Name and version of each toolchain in the image ("python" → "3.13.5"), and "platform" → "linux/amd64"."""
 
     @_builtins.property
+    def own_directories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which of "deps" and "node_modules", at the top of the workspace, are directories of the program's own."""
+
+    @_builtins.property
     def registry_urls(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """From the address of a door inside the sandbox to the public registry's that it stands for; both end in "/"."""
+        """From the address of a door inside the sandbox to the public registry's that it stands for; both end in "/". Below
+        PyPI's files the door has two more parts, the digests, before the registry's own path.
+        """
 
     @_builtins.property
     def unmanaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmanagedDirectory]:
@@ -677,14 +681,14 @@ class SurveySummary(_message.Message):
         skipped_count: _builtins.int = ...,
         environments: _abc.Iterable[Global___Environment] | None = ...,
         toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        has_own_deps: _builtins.bool = ...,
+        own_directories: _abc.Iterable[_builtins.str] | None = ...,
         package_policy: _builtins.str = ...,
         registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unmanaged: _abc.Iterable[Global___UnmanagedDirectory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "has_own_deps", b"has_own_deps", "package_policy", b"package_policy", "registry_urls", b"registry_urls", "skipped_count", b"skipped_count", "toolchains", b"toolchains", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "own_directories", b"own_directories", "package_policy", b"package_policy", "registry_urls", b"registry_urls", "skipped_count", b"skipped_count", "toolchains", b"toolchains", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
