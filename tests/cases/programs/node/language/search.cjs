@@ -1,9 +1,9 @@
-const { closest } = require('fastest-levenshtein');
+const { closest, distance } = require('fastest-levenshtein');
 
 async function main() {
-  const { stemmer } = await import('stemmer');
-  console.log('stems:', ['running', 'runner', 'runs'].map(stemmer).join(' '));
-  console.log('closest:', closest('kiten', ['kitten', 'mitten', 'sitting']));
+  const { capitalCase, snakeCase } = await import('change-case');
+  console.log('names:', capitalCase('kabulGate'), snakeCase('kabulGate'));
+  console.log('closest:', closest('kiten', ['kitten', 'mitten', 'sitting']), distance('kiten', 'kitten'));
 }
 
 main();
