@@ -312,6 +312,7 @@ def _watch(client: Client, stream: ExecStream, renderer: Renderer, *, as_json: b
                 client.cancel(stream.sandbox_id, stream.exec_id)
             raise
     finally:
+        renderer.close()
         signal.signal(signal.SIGTERM, before)
 
 

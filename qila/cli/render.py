@@ -104,6 +104,10 @@ class Renderer:
             self._progress.stop()
             self._progress = None
 
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        self._end_progress()
+
     def _imports(self, checked: pb.ImportsChecked) -> None:
         self._unchecked = []
         for missing in [*checked.missing, *checked.transitive]:

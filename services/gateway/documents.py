@@ -60,7 +60,7 @@ class Documents:
     async def sbom(self, sandbox_id: str, exec_id: str, form: pb.SbomFormat.ValueType) -> AsyncGenerator[bytes, None]:
         """The chunks of an exec's SBOM; of the newest exec whose run has begun if none is named."""
         record = await self._exec_that_ran(sandbox_id, exec_id)
-        if record is None or record.phase != pb.PHASE_RUN:
+        if record is None or not (record.importable or record.phase == pb.PHASE_RUN):
             name = "no exec of this sandbox" if record is None else record.exec_id
             message = f"the run of {name} has not begun, so that nobody knows yet what it can import"
             raise failed_precondition("SBOM_NOT_READY", message, sandbox_id=sandbox_id)

@@ -6,8 +6,10 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Final
 
+from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import CurrentLock, ExecRecord, InventoryKey, Store
 
 _REMEMBERED_SANDBOXES: Final = 10_000
@@ -23,7 +25,13 @@ class Importable:
 
     def to_text(self) -> str:
         """As an exec's record keeps it."""
-        return json.dumps(asdict(self))
+        return _text(self)
+
+
+@lru_cache(maxsize=1024)
+def _text(importable: Importable) -> str:
+    # Kept: it is the same for one exec after the other.
+    return json.dumps(asdict(importable))
 
 
 def importable_of(text: str) -> Importable:
@@ -68,6 +76,8 @@ async def what_was_importable(store: Store, record: ExecRecord) -> Importable:
     """Of an exec, also of one that an earlier version of Qila recorded."""
     if record.importable:
         return importable_of(record.importable)
+    if record.phase != pb.PHASE_RUN:
+        return Importable()
     environment = record.fingerprint and await store.environment(
         record.sandbox_id, record.ecosystem, record.fingerprint
     )

@@ -31,17 +31,21 @@ class ManifestTooLargeError(ManifestError):
 
 @dataclass(kw_only=True, eq=False)
 class TargetNotFoundError(ResolverError):
-    """The program to run is not in the workspace, or nothing in the workspace is a program."""
+    """The program to run is not in the workspace, or nothing in the workspace is a program.
+
+    `what` is the word for what was looked for: a file, a module, a script.
+    """
 
     program: str
     candidates: tuple[str, ...] = ()
+    what: str = "file"
 
     def __str__(self) -> str:
         """Name what was looked for and what there is."""
         if not self.program:
             return "no program found: name the file to run, or add a main.py"
         hint = f"; there is {', '.join(self.candidates)}" if self.candidates else ""
-        return f"{self.program}: no such file in the workspace{hint}"
+        return f"{self.program}: no such {self.what} in the workspace{hint}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -8,13 +8,14 @@ from qila.resolver.v1 import resolver_pb2 as pb
 from services.resolver.calls import DiffLocks, Inventory, RenderSbom
 from services.resolver.local import IMAGE_TOOLCHAIN
 from services.resolver.model import Lockfile, SbomFormat, SbomSubject
-from services.rpc.channel import MAX_MESSAGE_BYTES
 from services.rpc.errors import invalid_argument, resource_exhausted
 
 if TYPE_CHECKING:
     from services.resolver.model import LockDiff, LockedPackage
 
 MAX_TOTAL_BYTES = 64 << 20
+# Below what a message of the resolver may have.
+MAX_ANSWER_BYTES = 32 << 20
 MAX_LOCKS = 16
 MAX_NAME = 256
 # The last second of the year 9999.
@@ -161,8 +162,8 @@ def diff_message(diff: LockDiff) -> pb.DiffLocksResponse:
         ],
         unchanged_count=diff.unchanged_count,
     )
-    if message.ByteSize() > MAX_MESSAGE_BYTES:
-        reason = f"{len(diff.changes)} differences take more than the {MAX_MESSAGE_BYTES} bytes of one answer"
+    if message.ByteSize() > MAX_ANSWER_BYTES:
+        reason = f"{len(diff.changes)} differences take more than the {MAX_ANSWER_BYTES} bytes of one answer"
         raise resource_exhausted("DIFF_TOO_LARGE", f"{reason}; compare the lockfiles with `qila diff FILE FILE`")
     return message
 

@@ -82,7 +82,7 @@ SOURCE = 3
 
 def _rank(path: str, target: Target) -> int:
     """The order of reading; 0 for a file that nobody wants."""
-    if path == target.program:
+    if path == target.program.removeprefix("./"):
         return DECISIVE
     for planner in PLANNERS:
         if planner.manifests(path):

@@ -155,10 +155,11 @@ async def test_collected_environment_keeps_its_lock(store: Store) -> None:
 
 async def test_newest_locked_exec_is_the_newest_with_an_environment(store: Store) -> None:
     assert await store.newest_locked_exec("sb_a") is None
-    locked = replace(EXEC, ecosystem="python", fingerprint="f1")
+    locked = replace(EXEC, ecosystem="python", fingerprint="f1", phase=pb.PHASE_RUN)
     await store.save_environment(ENVIRONMENT)
     await store.add_exec(locked, [EVENT])
     await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
+    await store.add_exec(replace(locked, exec_id="ex_c", create_time_ns=13, phase=pb.PHASE_INSTALL), [EVENT])
     assert await store.newest_locked_exec("sb_a") == locked
 
 
@@ -207,6 +208,9 @@ async def test_newest_run_exec_has_begun_its_run(store: Store) -> None:
     await store.add_exec(ran, [EVENT])
     await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
     assert await store.newest_run_exec("sb_a") == ran
+    again = replace(EXEC, exec_id="ex_c", create_time_ns=13, importable="{}", run=1)
+    await store.add_exec(again, [EVENT])
+    assert await store.newest_run_exec("sb_a") == again
 
 
 async def test_locks_of_an_older_database_are_moved(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _SKIPPED = frozenset({"node_modules", "__pycache__", ".venv", ".git"})
 _OWN_DEPENDENCIES = ("deps", "node_modules")
 # Where pip puts what a program installs by itself: one directory for each version of Python.
 _USER_LIBRARIES = ".local/lib"
+_PYTHON = re.compile(r"python3\.[0-9]{1,3}")
 _MODULES = "node_modules"
 _MAXIMUM_UNMANAGED = 32
 _MAXIMUM_UNMANAGED_ENTRIES = 20_000
@@ -58,7 +60,7 @@ class _Walk:
     def _visit(self, entry: os.DirEntry[str], prefix: str, depth: int) -> Iterator[Row]:
         if entry.is_dir(follow_symlinks=False):
             if entry.name in _SKIPPED or (depth == 0 and entry.name in _SKIPPED_AT_TOP):
-                if entry.name == _MODULES and len(self.modules) < _MAXIMUM_UNMANAGED:
+                if entry.name == _MODULES and len(self.modules) < _MAXIMUM_UNMANAGED and _is_text(prefix):
                     self.modules.append(f"{self._root}/{prefix}{entry.name}")
                 return
             if depth + 1 >= MAXIMUM_DEPTH:
@@ -74,12 +76,21 @@ class _Walk:
             yield row
 
 
-def _row(entry: os.DirEntry[str], prefix: str) -> Row | None:
-    path = prefix + entry.name
+def _is_text(path: str) -> bool:
     try:
         path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _row(entry: os.DirEntry[str], prefix: str) -> Row | None:
+    path = prefix + entry.name
+    if not _is_text(path):
+        return None
+    try:
         status = entry.stat(follow_symlinks=False)
-    except (UnicodeEncodeError, OSError):
+    except OSError:
         return None
     return [path, status.st_size, max(0, status.st_mtime_ns), max(0, status.st_ctime_ns), status.st_ino]
 
@@ -116,7 +127,8 @@ def survey(root: str, send: Callable[[list[Row]], None]) -> dict[str, Any]:
 
 def _unmanaged(root: str, modules: list[str]) -> list[dict[str, str]]:
     """Directories into which programs install packages by themselves, each with a digest of what lies in it."""
-    libraries = [f"{root}/{_USER_LIBRARIES}/{name}/site-packages" for name in _names(f"{root}/{_USER_LIBRARIES}")]
+    pythons = [name for name in _names(f"{root}/{_USER_LIBRARIES}") if _PYTHON.fullmatch(name)]
+    libraries = [f"{root}/{_USER_LIBRARIES}/{name}/site-packages" for name in pythons[:_MAXIMUM_UNMANAGED]]
     found = [path for path in libraries if any(name.endswith(".dist-info") for name in _names(path))]
     if _is_real_directory(f"{root}/deps"):
         found.append(f"{root}/deps")

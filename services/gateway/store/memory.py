@@ -139,12 +139,17 @@ class MemoryStore:
             for record in self._execs.values()
             if (record.sandbox_id, record.ecosystem, record.fingerprint) in self._environments
             and record.sandbox_id == sandbox_id
+            and _ran(record)
         ]
         return max(found, key=lambda record: record.create_time_ns, default=None)
 
     async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
-        found = [item for item in self._execs.values() if item.sandbox_id == sandbox_id and item.phase == pb.PHASE_RUN]
+        found = [item for item in self._execs.values() if item.sandbox_id == sandbox_id and _ran(item)]
         return max(found, key=lambda record: record.create_time_ns, default=None)
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _ran(record: ExecRecord) -> bool:
+    return bool(record.importable) or record.phase == pb.PHASE_RUN

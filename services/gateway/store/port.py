@@ -215,7 +215,7 @@ class Store(Protocol):
         """The directory is about to be removed; the lock stays."""
 
     async def newest_locked_exec(self, sandbox_id: str) -> ExecRecord | None:
-        """The newest exec whose environment has a lock."""
+        """The newest exec whose run has begun and whose environment has a lock."""
 
     async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
         """The newest exec whose run has begun."""

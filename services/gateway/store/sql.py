@@ -26,6 +26,7 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    or_,
     select,
     update,
 )
@@ -82,6 +83,8 @@ _EXEC_CHANGES: Final = frozenset(
         "importable",
     }
 )
+# Between two runs the phase is an earlier one again; of before revision 3, the phase alone tells.
+_RAN: Final = or_(EXECS.c.phase == pb.PHASE_RUN, EXECS.c.importable != "")
 _LOCK_COLUMNS: Final = ("lock", "native_lock", "native_lock_name")
 
 
@@ -295,12 +298,12 @@ class SqlStore:
             EXECS.c.ecosystem == ENVIRONMENTS.c.ecosystem,
             EXECS.c.fingerprint == ENVIRONMENTS.c.fingerprint,
         )
-        statement = select(EXECS).join(ENVIRONMENTS, same).where(EXECS.c.sandbox_id == sandbox_id)
+        statement = select(EXECS).join(ENVIRONMENTS, same).where(and_(EXECS.c.sandbox_id == sandbox_id, _RAN))
         row = await self._one(statement.order_by(EXECS.c.create_time_ns.desc()).limit(1))
         return None if row is None else ExecRecord(**row)
 
     async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
-        begun = and_(EXECS.c.sandbox_id == sandbox_id, EXECS.c.phase == pb.PHASE_RUN)
+        begun = and_(EXECS.c.sandbox_id == sandbox_id, _RAN)
         row = await self._one(select(EXECS).where(begun).order_by(EXECS.c.create_time_ns.desc()).limit(1))
         return None if row is None else ExecRecord(**row)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from services.resolver.errors import LockError
 from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
-    ImportFinding,
     Launch,
     Link,
     Notice,
@@ -19,33 +19,35 @@ from services.resolver.model import (
     Plan,
     Requirement,
     Source,
+    UnmanagedInventory,
 )
 from services.resolver.python import installer
+from services.resolver.python.findings import describe, undeclared_imports
+from services.resolver.python.lock import read_native_lock
 from services.resolver.python.manifests.locked import all_pins
-from services.resolver.python.table import import_table
-from services.resolver.python.target import PYTHON, launch_environment
+from services.resolver.python.manifests.requirements_file import parse_requirement
+from services.resolver.python.target import PYTHON, WORKSPACE, launch_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from services.resolver.model import Context, Target
-    from services.resolver.python.detect import Detection
+    from services.resolver.model import Context, ImportFinding, Options, Target
+    from services.resolver.python.detection import Detection
     from services.resolver.python.locks.model import Lock
     from services.resolver.python.manifests.manifest import Manifest
     from services.resolver.python.manifests.request import Request
     from services.resolver.python.manifests.requirements_file import Declared
+    from services.resolver.python.native_pylock import Pin
     from services.resolver.python.target import Program
 
 ECOSYSTEM = "python"
+PEOPLE_LINKS = (Link(path="deps", directory="lib"),)
+CACHES = (".qila/home/.cache",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """What a program needs, from its manifest or from its imports.
-
-    `locked` is set where a lock says exactly what is installed. `preferred_lock` holds the versions of a lock that does
-    not hold any more, as hashless requirements.
-    """
+    """What a program needs, from its manifest or from its imports. `locked` is set where the manifest is a lock."""
 
     source: Source
     requirements: tuple[Requirement, ...]
@@ -53,44 +55,55 @@ class Needs:
     constraints: tuple[str, ...] = ()
     locked: tuple[Declared, ...] = ()
     preferred_lock: bytes = b""
+    added: tuple[str, ...] = ()
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     optional_skipped: tuple[ImportFinding, ...] = ()
     notices: tuple[Notice, ...] = ()
 
 
-def detected_needs(detection: Detection, passed_over: Sequence[Notice]) -> Needs:
-    """What the imports ask for; `passed_over` tells of manifests that say nothing about dependencies."""
-    requirements = sorted(detection.requirements.values(), key=lambda item: item.name)
+def detected_needs(detection: Detection, passed_over: Sequence[Notice], options: Options) -> Needs:
+    """What the imports ask for, if they are to be heard; `passed_over` tells of manifests that say nothing."""
+    detected = sorted(detection.requirements.values(), key=lambda item: item.name) if options.detect else []
+    requirements = (*detected, *_added(options, {item.name for item in detected}))
+    undeclared = () if options.detect else describe(undeclared_imports(detection, set()), {})
     return Needs(
         source=Source.DETECTED if requirements else Source.NONE,
-        requirements=tuple(requirements),
+        requirements=requirements,
         manifests={},
+        undeclared=undeclared,
         unknown=tuple(detection.unknown),
-        optional_skipped=tuple(detection.optional_skipped),
+        optional_skipped=describe(detection.optional_skipped, {}),
         notices=(*passed_over, *detection.notices),
     )
 
 
-def declared_needs(manifest: Manifest, detection: Detection, request: Request) -> Needs:
-    """What the manifest asks for; imports that it does not declare are reported, not installed."""
+def declared_needs(manifest: Manifest, detection: Detection, request: Request, options: Options) -> Needs:
+    """What the manifest asks for; imports that it does not declare are reported, and installed only if asked for."""
     applying = [item for item in manifest.requirements if request.applies(item.specifier.marker)]
     requirements = tuple(_requirement(item, manifest.lock) for item in applying)
     pins = all_pins(manifest.lock) if manifest.lock and not manifest.drifted else ()
     declared = {item.name for item in requirements} | {item.specifier.name for item in pins}
-    constraints = tuple(str(item.specifier) for item in manifest.constraints)
+    undeclared = describe(undeclared_imports(detection, declared), manifest.files)
+    added = _additions(undeclared, declared, options)
     in_force = bool(pins)
     hashed = in_force and all(item.hashes for item in pins)
+    # A lock that is not installed as it stands still decides the versions.
+    pinned = [str(item.specifier) for item in pins] if added or not hashed else []
     return Needs(
         source=Source.LOCK if in_force else Source.MANIFEST,
-        requirements=requirements,
+        requirements=(*requirements, *added),
         manifests=manifest.files,
-        constraints=constraints if hashed or not in_force else (*constraints, *(str(item.specifier) for item in pins)),
+        constraints=(*(str(item.specifier) for item in manifest.constraints), *pinned),
         locked=_locked(applying, pins, hashed=hashed, manifest=manifest),
         preferred_lock=_preferences(manifest),
-        undeclared=tuple(_undeclared(detection, declared)),
-        optional_skipped=tuple(detection.optional_skipped),
-        notices=(*manifest.notices, *(item for item in detection.notices if item.kind is not NoticeKind.ALIAS_USED)),
+        added=tuple(item.specifier for item in added),
+        undeclared=undeclared,
+        optional_skipped=describe(detection.optional_skipped, manifest.files),
+        notices=(
+            *manifest.notices,
+            *(item for item in detection.notices if not _says_nothing_new(item, declared, manifest)),
+        ),
     )
 
 
@@ -110,6 +123,46 @@ def _preferences(manifest: Manifest) -> bytes:
     return "".join(f"{pin.name}=={pin.version}\n" for pin in manifest.lock.pins).encode()
 
 
+def _says_nothing_new(notice: Notice, declared: set[str], manifest: Manifest) -> bool:
+    """Whether a notice of the imports does not matter where a manifest decides."""
+    if notice.kind is NoticeKind.INSTALL_HINT:
+        return not manifest.written or notice.subject in declared
+    return notice.kind is NoticeKind.ALIAS_USED
+
+
+def _additions(undeclared: Sequence[ImportFinding], declared: set[str], options: Options) -> tuple[Requirement, ...]:
+    """What the exec adds to a manifest: what it names, and if it says so what is imported and not declared."""
+    added = _added(options, declared)
+    if options.install_missing and options.detect:
+        added += _missing(undeclared, {item.name for item in added})
+    return tuple(added)
+
+
+def _added(options: Options, present: set[str]) -> list[Requirement]:
+    """What the exec adds to what is there already; raises ManifestError for what is no requirement."""
+    found = {}
+    for text in options.added:
+        name = str(canonicalize_name(parse_requirement("added", 0, text).name))
+        if name not in present:
+            origin = Origin(kind=OriginKind.ADDED, path="", line=0, note="asked for by the exec")
+            found[name] = Requirement(specifier=text, name=name, origins=(origin,))
+    return list(found.values())
+
+
+def _missing(undeclared: Sequence[ImportFinding], present: set[str]) -> list[Requirement]:
+    """What undeclared imports need, as far as it is known."""
+    found: dict[str, Requirement] = {}
+    for item in undeclared:
+        if not item.package or item.package in present:
+            continue
+        origin = Origin(
+            kind=OriginKind.ADDED, path=item.path, line=item.line, module=item.module, note="imported, not declared"
+        )
+        known = found[item.package].origins if item.package in found else ()
+        found[item.package] = Requirement(specifier=item.suggestion, name=item.package, origins=(*known, origin))
+    return list(found.values())
+
+
 def assemble(needs: Needs, program: Program, target: Target, context: Context) -> Plan:
     """The whole plan; without requirements there is nothing to install and no fingerprint."""
     digest = ""
@@ -121,15 +174,22 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
             toolchain={"python": context.toolchain["python"]},
             platform=context.platform,
             package_policy=context.package_policy,
+            added=needs.added,
+            settings=_settings(context.options),
         )
     environment = installer.environment_path(digest) if digest else ""
-    launch = Launch(argv=(PYTHON, *program.argv, *target.args), env=launch_environment(program, environment))
+    command = target.command or (PYTHON, *program.argv)
+    launch = Launch(argv=(*command, *target.args), env=launch_environment(program, environment))
     install = installer.install_commands(
         environment,
-        requirements=[item.specifier for item in needs.requirements],
-        constraints=needs.constraints,
-        locked=needs.locked,
-        previous_lock=needs.preferred_lock or context.previous_locks.get(ECOSYSTEM),
+        installer.Wanted(
+            requirements=[item.specifier for item in needs.requirements],
+            constraints=needs.constraints,
+            locked=needs.locked,
+            added=needs.added if needs.manifests else (),
+            preferred=_preferred(needs, context),
+            builds=context.options.scripts,
+        ),
     )
     return Plan(
         ecosystem=ECOSYSTEM,
@@ -145,12 +205,38 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         steps=install.steps,
         fingerprint=digest,
         environment=environment,
-        native_lock=installer.LOCK if digest else "",
+        native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
         compile_argv=install.compile_argv,
-        links=(Link(path="deps", directory="lib"),) if digest else (),
-        caches=(".qila/home/.cache",) if digest else (),
+        links=PEOPLE_LINKS if digest else (),
+        unmanaged=_unmanaged(context.toolchain["python"]),
+        caches=CACHES,
     )
+
+
+def _settings(options: Options) -> Mapping[str, Sequence[str]]:
+    """What an exec chooses beside its requirements, as far as it decides what is installed and how."""
+    chosen = {
+        "extras": sorted(options.extras),
+        "groups": sorted(options.groups),
+        "builds": [] if options.scripts else ["no"],
+    }
+    return {name: values for name, values in chosen.items() if values}
+
+
+def _preferred(needs: Needs, context: Context) -> Sequence[Pin]:
+    """The pins of a lock that has drifted, else those of the last install; one that cannot be read is no preference."""
+    lock = needs.preferred_lock or context.previous_locks.get(ECOSYSTEM, b"")
+    try:
+        return read_native_lock(lock, context.toolchain["python"])
+    except LockError:
+        return ()
+
+
+def _unmanaged(python: str) -> tuple[UnmanagedInventory, ...]:
+    """Where `pip install` of a program puts packages."""
+    path = f"{WORKSPACE}/.local/lib/python{'.'.join(python.split('.')[:2])}/site-packages"
+    return (UnmanagedInventory(path=path, argv=installer.inventory_command(path)),)
 
 
 def _requirement(item: Declared, lock: Lock | None) -> Requirement:
@@ -161,18 +247,3 @@ def _requirement(item: Declared, lock: Lock | None) -> Requirement:
         name=str(canonicalize_name(item.specifier.name)),
         origins=(Origin(kind=kind, path=item.path, line=item.line),),
     )
-
-
-def _undeclared(detection: Detection, declared: set[str]) -> Sequence[ImportFinding]:
-    """Imports that nothing declared provides. One that shares its name with a declared package is not among them."""
-    modules = {name.replace("-", "_") for name in declared}
-    missing = [
-        ImportFinding(module=origin.module, path=origin.path, line=origin.line, suggestion=requirement.specifier)
-        for requirement in detection.requirements.values()
-        if requirement.name not in declared
-        for origin in requirement.origins
-        if origin.module.partition(".")[0].lower() not in modules
-        and declared.isdisjoint(import_table().alternatives(origin.module))
-    ]
-    missing += [item for item in detection.unknown if item.module.partition(".")[0].lower() not in modules]
-    return sorted(missing, key=lambda item: (item.path, item.line, item.module))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,11 @@ from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
 from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement
+from services.resolver.python.detection import Detection, apply_hints
 from services.resolver.python.guards import needed_imports
 from services.resolver.python.modules import Local, LocalModules
-from services.resolver.python.scan import Import, Scan, scan_source
+from services.resolver.python.names import is_generic, unknown_module
+from services.resolver.python.scan import Import, Scan, scan_program
 from services.resolver.python.table import ImportTable, Provider, StandardLibrary
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 PLATFORM = "linux"
 # In so many files broken parts are looked for everywhere; of further ones only what their imports need is read.
 WHOLE_FILES = 200
-
-
-@dataclass(kw_only=True, slots=True)
-class Detection:
-    """What the reachable files need."""
-
-    requirements: dict[str, Requirement] = field(default_factory=dict)
-    unknown: list[ImportFinding] = field(default_factory=list)
-    optional_skipped: list[ImportFinding] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
 
 
 class Detector:
@@ -61,6 +52,12 @@ class Detector:
         self._noticed: set[tuple[str, str]] = set()
         self._scanned = 0
 
+    def require(self, module: str) -> None:
+        """Count a module that Python itself is told to run as imported."""
+        item = Import(module=module, line=0)
+        if not self._is_standard(item):
+            self._require("", item)
+
     def run(self, starts: Iterable[str]) -> Detection:
         """Scan the files and all that they import."""
         pending = list(starts)[::-1]
@@ -73,12 +70,14 @@ class Detector:
                 if reached not in self._seen:
                     self._seen.add(reached)
                     pending.append(reached)
+        apply_hints(self._found, self._table)
         return self._found
 
     def _scan_file(self, path: str) -> list[str]:
         self._scanned += 1
-        scan = scan_source(self._files[path], self._python, whole=self._scanned <= WHOLE_FILES)
+        scan = scan_program(path, self._files[path], self._python, whole=self._scanned <= WHOLE_FILES)
         self._report_problem(path, scan)
+        self._found.hints += [(path, hint) for hint in scan.hints]
         needed, skipped = needed_imports(
             scan.imports, lambda item: self._is_available(path, item), lambda item: bool(self._providers(item))
         )
@@ -135,13 +134,17 @@ class Detector:
 
     def _require(self, path: str, item: Import) -> None:
         top = item.module.partition(".")[0]
+        self._found.imported.add(top)
         providers = self._providers(item)
         if top in self._library.python2:
             self._notice(NoticeKind.PYTHON_2_MODULE, path, item, self._library.python2[top])
         elif top in self._library.removed:
             self._notice(NoticeKind.REMOVED_MODULE, path, item, self._library.removed[top])
         elif not providers:
-            self._found.unknown.append(ImportFinding(module=item.module, path=path, line=item.line))
+            note = unknown_module(item.module)
+            self._found.unknown.append(ImportFinding(module=item.module, path=path, line=item.line, note=note))
+            if is_generic(item.module):
+                self._notice(NoticeKind.NAME_GENERIC, path, item, "no such file was found")
         if top not in self._library.python2:
             for provider in providers:
                 self._add(path, item, provider)
@@ -167,6 +170,7 @@ class Detector:
         self._found.requirements[name] = Requirement(specifier=specifier, name=name, origins=origins)
 
     def _skip(self, path: str, item: Import) -> None:
+        self._found.imported.add(item.module.partition(".")[0])
         for provider in self._providers(item)[:1]:
             self._found.optional_skipped.append(
                 ImportFinding(module=item.module, path=path, line=item.line, suggestion=provider.requirement)

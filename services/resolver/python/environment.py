@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The Python of the sandbox image, where nobody says which one it is.
+SANDBOX_PYTHON = "3.13.0"
+
 # What Python calls the machines of the sandboxes' platforms.
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 DEFAULT_PLATFORM = "linux/amd64"

@@ -8,7 +8,12 @@ from __future__ import annotations
 import re
 
 from services.resolver.model import FailureReason, InstallFailure, StepKind
+from services.resolver.python.names import missing_package
 
+NO_WHEEL = (
+    "has no wheel for this Python, and the operator does not allow that packages run their own code when they are "
+    "installed; choose another release or another package"
+)
 MAX_DETAIL = 8 * 1024
 MAX_PACKAGES = 20
 # `timeout` ends with this, as do most supervisors that act on a deadline.
@@ -36,11 +41,17 @@ NO_SOLUTION = re.compile(
 # uv's words about its own interpreter, not about the install.
 PREAMBLE = re.compile(r"warning: .*|Using .*interpreter.*|Resolved \d+ packages?.*|Prepared \d+ packages?.*")
 
+# With --no-build: a package that has nothing but its source.
+NO_BUILD = re.compile(
+    rf"(?:of (?P<one>{NAME}) have no usable wheels|Package `(?P<two>{NAME})` can't be installed because it is marked as"
+    rf"|Wheels are required for `(?P<three>{NAME})` because building)"
+)
 RULES = (
     (FailureReason.OUT_OF_SPACE, OUT_OF_SPACE),
     (FailureReason.POLICY_DENIED, POLICY),
     (FailureReason.TIMED_OUT, TIMED_OUT),
     (FailureReason.NOT_FOUND, NOT_FOUND),
+    (FailureReason.POLICY_DENIED, NO_BUILD),
     (FailureReason.BUILD_FAILED, BUILD),
     (FailureReason.NETWORK_DENIED, NETWORK),
     (FailureReason.NO_SOLUTION, NO_SOLUTION),
@@ -67,7 +78,16 @@ def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFai
     if reason is None:
         reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
     detail = words or f"the installer ended with exit code {exit_code} and said nothing"
-    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words))
+    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words), hints=_hints(words, reason))
+
+
+def _hints(text: str, reason: FailureReason) -> tuple[str, ...]:
+    """What to do about names that do not exist, and about packages that would have to be built where that is barred."""
+    if reason is FailureReason.NOT_FOUND:
+        names = dict.fromkeys(match["name"] for match in NOT_FOUND.finditer(text))
+        return tuple(missing_package(name) for name in names)[:MAX_PACKAGES]
+    unbuilt = (match["one"] or match["two"] or match["three"] for match in NO_BUILD.finditer(text))
+    return tuple(f"{name} {NO_WHEEL}" for name in dict.fromkeys(unbuilt))[:MAX_PACKAGES]
 
 
 def _reason(text: str, exit_code: int) -> FailureReason | None:

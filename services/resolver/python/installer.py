@@ -7,11 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from services.resolver.model import StagedFile, Step, StepKind
+from services.resolver.python.native_pylock import preferences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.resolver.python.manifests.requirements_file import Declared
+    from services.resolver.python.native_pylock import Pin
 
 # The sandbox's own door to the registry: an address inside the sandbox, the same in each.
 INDEX = "http://127.0.0.1:7480/pypi/simple/"
@@ -22,7 +24,11 @@ COMPILE_PROGRAM = "/usr/lib/qila/python/compile_bytecode.py"
 PYTHON = "/usr/bin/python3"
 REQUIREMENTS = "requirements.in"
 CONSTRAINTS = "constraints.in"
-LOCK = "requirements.lock"
+# The lock that a solve yields, and the one that an author wrote: hashed requirements.
+LOCK = "pylock.toml"
+AUTHORS_LOCK = "requirements.lock"
+# uv prints the lock as well as writing it; what it says of its progress goes to stderr.
+QUIETLY = ("/bin/sh", "-c", 'exec "$@" >/dev/null', "uv")
 
 ENVIRONMENT = MappingProxyType(
     {
@@ -37,38 +43,56 @@ ENVIRONMENT = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is to be installed.
+
+    `locked` is set where the author's manifest is a lock; `added` are the requirements beyond it. `preferred` holds the
+    pins of the last install. Without `builds`, only wheels are installed, so that no package's own code runs.
+    """
+
+    requirements: Sequence[str]
+    constraints: Sequence[str] = ()
+    locked: Sequence[Declared] = ()
+    added: Sequence[str] = ()
+    preferred: Sequence[Pin] = ()
+    builds: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstallCommands:
     """All commands around one environment, and the files that they start from; empty where nothing is installed."""
 
     staged: tuple[StagedFile, ...] = ()
     steps: tuple[Step, ...] = ()
+    native_lock: str = ""
     inventory_argv: tuple[str, ...] = ()
     compile_argv: tuple[str, ...] = ()
 
 
-def install_commands(
-    environment: str,
-    *,
-    requirements: Sequence[str],
-    constraints: Sequence[str],
-    locked: Sequence[Declared],
-    previous_lock: bytes | None,
-) -> InstallCommands:
+def install_commands(environment: str, wanted: Wanted) -> InstallCommands:
     """Solve and install the requirements, or install what is locked already."""
-    if not requirements:
+    if not wanted.requirements:
         return InstallCommands()
-    steps: tuple[Step, ...]
-    if locked:
-        staged, steps = locked_files(locked), (install_step(environment),)
-    else:
-        staged = staged_files(requirements, constraints, previous_lock)
-        steps = (solve_step(constrained=bool(constraints)), install_step(environment))
+    library = f"{environment}/lib"
+    steps: list[Step] = []
+    if wanted.added or not wanted.locked:
+        steps.append(_solve_step(wanted))
+    if wanted.locked:
+        steps.append(_locked_step(library, wanted))
+    if wanted.added or not wanted.locked:
+        steps.append(_install_step(library, wanted))
     return InstallCommands(
-        staged=staged,
-        steps=steps,
-        inventory_argv=(PYTHON, "-I", "-S", INVENTORY_PROGRAM, f"{environment}/lib"),
-        compile_argv=(PYTHON, "-I", "-S", COMPILE_PROGRAM, f"{environment}/lib", bytecode_path(environment)),
+        staged=_staged_files(wanted),
+        steps=tuple(steps),
+        native_lock=LOCK if wanted.added or not wanted.locked else AUTHORS_LOCK,
+        inventory_argv=inventory_command(library),
+        compile_argv=(PYTHON, "-I", "-S", COMPILE_PROGRAM, library, bytecode_path(environment)),
     )
+
+
+def inventory_command(library: str) -> tuple[str, ...]:
+    """Lists the packages of a directory as JSON."""
+    return (PYTHON, "-I", "-S", INVENTORY_PROGRAM, library)
 
 
 def environment_path(fingerprint: str) -> str:
@@ -81,45 +105,55 @@ def bytecode_path(environment: str) -> str:
     return f"{BYTECODE}/{environment.rpartition('/')[2]}"
 
 
-def staged_files(
-    requirements: Sequence[str], constraints: Sequence[str], previous_lock: bytes | None
-) -> tuple[StagedFile, ...]:
-    """The inputs of the solve; a lock that is there already makes uv prefer its versions."""
-    staged = [StagedFile(path=REQUIREMENTS, content=_lines(requirements))]
-    if constraints:
-        staged.append(StagedFile(path=CONSTRAINTS, content=_lines(constraints)))
-    if previous_lock:
-        staged.append(StagedFile(path=LOCK, content=previous_lock))
+def _staged_files(wanted: Wanted) -> tuple[StagedFile, ...]:
+    """What the steps read. An author's lock alone is not solved; versions of the last install are preferred."""
+    staged = []
+    if wanted.added or not wanted.locked:
+        staged.append(StagedFile(path=REQUIREMENTS, content=_lines(wanted.requirements)))
+        if wanted.constraints:
+            staged.append(StagedFile(path=CONSTRAINTS, content=_lines(wanted.constraints)))
+        if wanted.preferred:
+            staged.append(StagedFile(path=LOCK, content=preferences(wanted.preferred)))
+    if wanted.locked:
+        pinned = [f"{item.specifier} {' '.join(f'--hash={value}' for value in item.hashes)}" for item in wanted.locked]
+        staged.append(StagedFile(path=AUTHORS_LOCK, content=_lines(pinned)))
     return tuple(staged)
 
 
-def locked_files(requirements: Sequence[Declared]) -> tuple[StagedFile, ...]:
-    """A manifest that pins and hashes everything is its own lock."""
-    lines = (f"{item.specifier} {' '.join(f'--hash={value}' for value in item.hashes)}" for item in requirements)
-    return (StagedFile(path=LOCK, content=_lines(list(lines))),)
-
-
-def solve_step(*, constrained: bool) -> Step:
+def _solve_step(wanted: Wanted) -> Step:
     """Solve versions through the mirror into a lock with hashes."""
     argv = [
-        "uv", "pip", "compile", "--no-config", "--no-sources", "--python", PYTHON, "--generate-hashes", "--no-header",
-        "--default-index", INDEX, "--output-file", LOCK, REQUIREMENTS,
+        *QUIETLY, "uv", "pip", "compile", "--no-config", "--no-sources", "--python", PYTHON, "--format", "pylock.toml",
+        "--no-header", *_builds(wanted), "--default-index", INDEX, "--output-file", LOCK, REQUIREMENTS,
     ]  # fmt: skip
-    if constrained:
+    if wanted.constraints:
         argv += ["--constraints", CONSTRAINTS]
     return Step(kind=StepKind.SOLVE, argv=tuple(argv), env=dict(ENVIRONMENT))
 
 
-def install_step(environment: str) -> Step:
-    """Install exactly the lock into the environment's own directory.
+def _install_step(library: str, wanted: Wanted) -> Step:
+    """Install exactly the lock; each file must have the lock's hash.
 
     Copies, not hard links: a file edited in one environment must not change the cache of the next.
     """
     argv = (
-        "uv", "pip", "sync", "--no-config", "--python", PYTHON, "--target", f"{environment}/lib", "--require-hashes",
-        "--link-mode", "copy", "--default-index", INDEX, LOCK,
+        "uv", "pip", "sync", "--preview-features", "pylock", "--no-config", "--python", PYTHON, "--target", library,
+        "--link-mode", "copy", *_builds(wanted), "--default-index", INDEX, LOCK,
     )  # fmt: skip
     return Step(kind=StepKind.INSTALL, argv=argv, env=dict(ENVIRONMENT))
+
+
+def _locked_step(library: str, wanted: Wanted) -> Step:
+    """Install what the author locked, with the author's hashes; a later step leaves it as it is."""
+    argv = (
+        "uv", "pip", "sync", "--no-config", "--python", PYTHON, "--target", library, "--require-hashes",
+        "--link-mode", "copy", *_builds(wanted), "--default-index", INDEX, AUTHORS_LOCK,
+    )  # fmt: skip
+    return Step(kind=StepKind.INSTALL, argv=argv, env=dict(ENVIRONMENT))
+
+
+def _builds(wanted: Wanted) -> tuple[str, ...]:
+    return () if wanted.builds else ("--no-build",)
 
 
 def _lines(lines: Sequence[str]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement
@@ -16,6 +15,7 @@ from services.resolver.model import LockedPackage
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import InstalledPackage, read_inventory
 from services.resolver.python.licenses import license_of
+from services.resolver.python.native_pylock import Pin, is_pylock, read_pylock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,19 +26,15 @@ COMMENT = re.compile(r"(^|\s)#.*$")
 MAX_SHOWN = 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pin:
-    """One package of a native lock."""
-
-    name: str
-    version: str
-    hashes: tuple[str, ...]
-
-
 def read_native_lock(raw: bytes, python: str) -> list[Pin]:
     """The pins that apply to the sandbox's Python; raises LockError."""
     if len(raw) > MAX_LOCK_BYTES:
         raise LockError(line=0, reason=f"{len(raw)} bytes is above the limit of {MAX_LOCK_BYTES}")
+    return read_pylock(raw, python) if is_pylock(raw) else _read_requirements(raw, python)
+
+
+def _read_requirements(raw: bytes, python: str) -> list[Pin]:
+    """The pins of hashed requirements, as an author's own lock gives them."""
     try:
         lines = raw.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -86,6 +82,14 @@ def locked_packages(
     wanted = {str(canonicalize_name(item.name)) for item in parsed}
     requirers = _requirers(installed, parsed, python)
     return [_locked(package, pins, wanted, requirers, installed) for package in installed.values()]
+
+
+def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
+    """The packages that somebody installed by hand: without hashes, and direct unless another one requires them."""
+    installed = {package.name: package for package in read_inventory(inventory)}
+    requirers = _requirers(installed, (), python)
+    direct = installed.keys() - requirers.keys()
+    return [_locked(package, {}, set(direct), requirers, installed) for package in installed.values()]
 
 
 def _locked(

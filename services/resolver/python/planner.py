@@ -10,16 +10,22 @@ from services.resolver.errors import ToolchainMissingError
 from services.resolver.python import target as targets
 from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_needs, detected_needs
 from services.resolver.python.detect import Detector
+from services.resolver.python.environment import SANDBOX_PYTHON
 from services.resolver.python.failures import explain_failure
-from services.resolver.python.lock import locked_packages, verify_install
+from services.resolver.python.findings import describe
+from services.resolver.python.launching import Launcher
+from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
 from services.resolver.python.locks.outside import locked_by, reads_lock
 from services.resolver.python.manifests.find import decisive_manifest, is_manifest
 from services.resolver.python.manifests.readers import READERS, keep_imported
 from services.resolver.python.manifests.request import request_of
 from services.resolver.python.modules import SOURCE_SUFFIXES, LocalModules
+from services.resolver.python.native_pylock import public_lock
+from services.resolver.python.notebook import NOTEBOOK_SUFFIX
 from services.resolver.python.progress import parse_installer_line
-from services.resolver.python.scan import scan_source
+from services.resolver.python.run_failures import explain_run
 from services.resolver.python.table import import_table, standard_library
+from services.resolver.python.unused import misleading_names, unused_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
         Target,
     )
 
+PROGRAM_SUFFIXES = (*SOURCE_SUFFIXES, NOTEBOOK_SUFFIX)
+
 
 class PythonPlanner:
     """Plans Python programs, by their manifest, else by their imports."""
@@ -45,12 +53,15 @@ class PythonPlanner:
 
     def claims(self, paths: Iterable[str], target: Target) -> int:
         """See Planner."""
-        if target.program:
-            return 2 if target.program.endswith(SOURCE_SUFFIXES) else 0
         names = set(paths)
+        if target.program:
+            main = f"{target.program.removeprefix('./').rstrip('/')}/{targets.MAIN_FILE}"
+            return 2 if target.program.endswith(PROGRAM_SUFFIXES) or main in names else 0
+        if target.module:
+            return 2
         if not names.isdisjoint((*targets.ENTRIES, *READERS)):
             return 2
-        return 1 if any(path.endswith(SOURCE_SUFFIXES) for path in names) else 0
+        return 1 if any(path.endswith(PROGRAM_SUFFIXES) for path in names) else 0
 
     def manifests(self, path: str) -> bool:
         """See Planner."""
@@ -58,7 +69,7 @@ class PythonPlanner:
 
     def sources(self, path: str) -> bool:
         """See Planner."""
-        return path.endswith(SOURCE_SUFFIXES)
+        return path.endswith(SOURCE_SUFFIXES) or ("/" not in path and path.endswith(NOTEBOOK_SUFFIX))
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
@@ -72,29 +83,33 @@ class PythonPlanner:
         version = tuple(int(part) for part in python.split("."))
         paths = list(tree)
         modules = LocalModules(paths)
-        path = targets.find_program(paths, target)
-        scan = scan_source(files.get(path, b""), version)
-        relative = any(item.level for item in scan.imports)
-        program = targets.program_of(path, modules, uses_relative_imports=relative)
-        detection = Detector(
+        launcher = Launcher(files=files, paths=paths, modules=modules, python=version)
+        program = launcher.choose(target, has_manifest=any(self.manifests(path) for path in files))
+        detector = Detector(
             files=files,
             modules=modules,
-            roots=program.roots,
+            roots=(*program.roots, *program.test_roots),
             python=version,
             table=import_table(),
             library=standard_library(),
-        ).run([path])
-        directories = targets.directories_above(path)
+        )
+        if program.runs:
+            detector.require(program.runs)
+        detection = detector.run(program.starts)
+        directories = targets.directories_above(program.path)
         request = request_of(files, context)
-        manifest, notices = decisive_manifest(path, directories, request, context.given_lock)
+        manifest, notices = decisive_manifest(program.path, directories, request, context.given_lock)
         if manifest is not None:
             manifest, left_out = keep_imported(manifest, detection.requirements)
             notices += left_out
-        needs = (
-            detected_needs(detection, notices)
-            if manifest is None
-            else declared_needs(replace(manifest, notices=(*notices, *manifest.notices)), detection, request)
-        )
+        if manifest is None:
+            needs = detected_needs(detection, notices, context.options)
+        else:
+            written = manifest.written if program.starts else ()
+            words = (*program.runs.split("."), *target.command, *target.args)
+            notices += (*manifest.notices, *misleading_names(written))
+            notices += tuple(unused_requirements(written, detection, files, words))
+            needs = declared_needs(replace(manifest, notices=notices), detection, request, context.options)
         return assemble(needs, program, target, context)
 
     def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
@@ -108,7 +123,7 @@ class PythonPlanner:
 
     def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
         """See Planner."""
-        raise NotImplementedError
+        return list(describe(explain_run(output), dict.fromkeys(manifests, b"")))
 
     def verify_install(self, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
         """See Planner."""
@@ -122,12 +137,11 @@ class PythonPlanner:
 
     def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
         """See Planner."""
-        raise NotImplementedError
+        return unmanaged_packages(inventory, SANDBOX_PYTHON)
 
     def public_lock(self, native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:
         """See Planner."""
-        del registry_urls
-        return native_lock
+        return public_lock(native_lock, registry_urls)
 
     def reads_lock(self, lockfile: Lockfile) -> bool:
         """See Planner."""

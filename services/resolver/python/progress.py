@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from services.resolver.model import PackageEvent
+from services.resolver.model import InstallStage, PackageEvent, StageProgress
 
 MAX_LINE = 1024
 NAME = r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -21,10 +21,16 @@ LINES = (
     ("building", BUILDING),
     ("built", BUILT),
 )
+TOTAL = re.compile(r"(?P<verb>Resolved|Prepared|Installed) (?P<count>\d{1,6}) packages? in .*")
+STAGES = {
+    "Resolved": InstallStage.RESOLVING,
+    "Prepared": InstallStage.DOWNLOADING,
+    "Installed": InstallStage.INSTALLING,
+}
 
 
-def parse_installer_line(line: bytes) -> PackageEvent | None:
-    """What one line of uv's stderr tells about a package, or None."""
+def parse_installer_line(line: bytes) -> PackageEvent | StageProgress | None:
+    """What one line of uv's stderr tells: of a package, or that a stage is over; or None."""
     if len(line) > MAX_LINE:
         return None
     text = line.decode("utf-8", "replace").strip()
@@ -35,4 +41,8 @@ def parse_installer_line(line: bytes) -> PackageEvent | None:
             return PackageEvent(
                 action=action, name=found["name"], version=found.get("version", ""), size=found.get("size", "")
             )
+    total = TOTAL.fullmatch(text)
+    if total:
+        count = int(total["count"])
+        return StageProgress(stage=STAGES[total["verb"]], done=count, total=count)
     return None

@@ -17,6 +17,8 @@ from tree_sitter import Language, Parser
 
 from services.resolver.python.conditions import evaluate
 from services.resolver.python.excerpt import import_part
+from services.resolver.python.hints import Hint, find_hints
+from services.resolver.python.notebook import NOTEBOOK_SUFFIX, read_notebook
 from services.resolver.python.source import read_source
 
 if TYPE_CHECKING:
@@ -59,11 +61,15 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """The imports of a file, in order; `problem` and `line` say what is broken, if anything is."""
+    """The imports of a file, in order; `problem` and `line` say what is broken, if anything is.
+
+    `hints` are what its comments and strings say is to be installed.
+    """
 
     imports: tuple[Import, ...]
     problem: str = ""
     line: int = 0
+    hints: tuple[Hint, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +77,18 @@ class _Walk:
     """What the walk knows about the place it is at."""
 
     guards: tuple[Guard, ...] = ()
+
+
+def scan_program(path: str, raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> Scan:
+    """The imports of a Python file or a notebook, with the lines of that file; raises ManifestError for the latter."""
+    if not path.endswith(NOTEBOOK_SUFFIX):
+        return scan_source(raw, python, whole=whole)
+    script = read_notebook(path, raw)
+    scan = scan_source(script.content, python)
+    imports = tuple(replace(item, line=script.lines[item.line - 1]) for item in scan.imports)
+    hints = tuple(replace(item, line=script.lines[item.line - 1]) for item in scan.hints)
+    line = script.lines[scan.line - 1] if scan.line else 0
+    return Scan(imports=imports, problem=scan.problem, line=line, hints=hints)
 
 
 def scan_source(raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> Scan:
@@ -84,7 +102,7 @@ def scan_source(raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> S
     problem, line = text.problem, text.line
     if not problem and root.has_error:
         problem, line = "is not valid Python", first_error_line(root)
-    return Scan(imports=tuple(imports), problem=problem, line=line)
+    return Scan(imports=tuple(imports), problem=problem, line=line, hints=tuple(find_hints(text.content)))
 
 
 def first_error_line(root: Node) -> int:

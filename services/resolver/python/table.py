@@ -77,7 +77,7 @@ class StandardLibrary:
 @cache
 def import_table() -> ImportTable:
     """The table, read once in a process."""
-    curated = tomllib.loads(_text("aliases.toml"))
+    curated = tomllib.loads(data_text("aliases.toml"))
     by_module = {}
     by_prefix = {}
     for platform, distributions in curated["platform_only"].items():
@@ -102,10 +102,11 @@ def standard_library() -> StandardLibrary:
     )
 
 
-def _text(name: str) -> str:
+def data_text(name: str) -> str:
+    """A data file beside this module."""
     return DATA.joinpath(name).read_text(encoding="utf-8")
 
 
 def _pairs(name: str) -> dict[str, str]:
-    lines = (line.partition("\t") for line in _text(name).splitlines() if not line.startswith("#"))
+    lines = (line.partition("\t") for line in data_text(name).splitlines() if not line.startswith("#"))
     return {first: second for first, _, second in lines}

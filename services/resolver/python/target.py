@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
 from services.resolver.python.modules import PACKAGE_FILE, SOURCE_SUFFIXES, join
+from services.resolver.python.notebook import NOTEBOOK_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 PYTHON = "python3"
 WORKSPACE = "/sandbox"
+# A program of the image that runs what Python cannot run by itself.
+NOTEBOOK_PROGRAM = "/usr/lib/qila/python/run_notebook.py"
+MAIN_FILE = "__main__.py"
 ENTRIES = ("main.py", "app.py", "__main__.py", "run.py", "src/main.py", "src/app.py")
 MAX_CANDIDATES = 10
 SOURCE_DIRECTORY = "src"
@@ -24,11 +28,20 @@ NEVER_ENTRIES = frozenset({"setup.py", "conftest.py", PACKAGE_FILE})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """The program's file, the directories in which it looks for modules, and how it is named to Python."""
+    """How a program is named to Python, and what it runs.
+
+    `path` is its file; empty where Python runs the module `runs`, which is not of the workspace. `roots` are the
+    directories in which it looks for modules, `own_root` the one of them that Python searches by itself. `starts` are
+    the files from which its imports are followed, `test_roots` where those look for modules as well.
+    """
 
     path: str
     roots: tuple[str, ...]
     argv: tuple[str, ...]
+    own_root: str | None
+    starts: tuple[str, ...]
+    runs: str = ""
+    test_roots: tuple[str, ...] = ()
 
 
 def find_program(tree: Sequence[str], target: Target) -> str:
@@ -37,9 +50,10 @@ def find_program(tree: Sequence[str], target: Target) -> str:
     Raises TargetNotFoundError or TargetAmbiguousError.
     """
     if target.program:
-        program = target.program.removeprefix("./")
-        if program in tree:
-            return program
+        program = target.program.removeprefix("./").rstrip("/")
+        for path in (program, f"{program}/{MAIN_FILE}"):
+            if path in tree:
+                return path
         name = program.rpartition("/")[2]
         alike = sorted(path for path in tree if path.rpartition("/")[2] == name)
         raise TargetNotFoundError(program=target.program, candidates=tuple(alike[:MAX_CANDIDATES]))
@@ -47,7 +61,7 @@ def find_program(tree: Sequence[str], target: Target) -> str:
     usual = next((entry for entry in ENTRIES if entry in paths), "")
     if usual:
         return usual
-    for candidates in (programs_at_root(paths), packages_at_root(paths)):
+    for candidates in (programs_at_root(paths), packages_at_root(paths), notebooks_at_root(paths)):
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -84,9 +98,17 @@ def packages_at_root(paths: Iterable[str]) -> list[str]:
     )
 
 
+def notebooks_at_root(paths: Iterable[str]) -> list[str]:
+    """The notebooks at the root."""
+    return sorted(path for path in paths if "/" not in path and path.endswith(NOTEBOOK_SUFFIX))
+
+
 def program_of(path: str, modules: LocalModules, *, uses_relative_imports: bool) -> Program:
-    """How to start a file: as a module of its package if it is one that needs it, else as a script."""
+    """How to start a file: as a module of its package if it is one that needs it, else as a script or a notebook."""
     directory = path.rpartition("/")[0]
+    if path.endswith(NOTEBOOK_SUFFIX):
+        argv: tuple[str, ...] = (NOTEBOOK_PROGRAM, path)
+        return Program(path=path, roots=search_roots(directory, modules), argv=argv, own_root=directory, starts=(path,))
     in_package = bool(directory) and modules.has_file(join(directory, PACKAGE_FILE))
     if in_package and (uses_relative_imports or path.endswith("/__main__.py")):
         parent = directory
@@ -94,15 +116,16 @@ def program_of(path: str, modules: LocalModules, *, uses_relative_imports: bool)
             parent = parent.rpartition("/")[0]
         module = path.rpartition(".")[0].removeprefix(f"{parent}/" if parent else "").replace("/", ".")
         argv = ("-m", module.removesuffix(".__main__"))
-        return Program(path=path, roots=_roots(parent, modules), argv=argv)
-    return Program(path=path, roots=_roots(directory, modules), argv=(_as_argument(path),))
+        return Program(path=path, roots=search_roots(parent, modules), argv=argv, own_root="", starts=(path,))
+    argv = (_as_argument(path),)
+    return Program(path=path, roots=search_roots(directory, modules), argv=argv, own_root=directory, starts=(path,))
 
 
 def _as_argument(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def _roots(first: str, modules: LocalModules) -> tuple[str, ...]:
+def search_roots(first: str, modules: LocalModules) -> tuple[str, ...]:
     """Where modules are looked for: the program's directory, the workspace's root, and their `src`."""
     roots = [first, ""]
     roots += [root for root in (join(first, SOURCE_DIRECTORY), SOURCE_DIRECTORY) if modules.has_directory(root)]
@@ -115,8 +138,7 @@ def launch_environment(program: Program, environment: str) -> dict[str, str]:
     An empty environment is named too: a program that needs nothing must not see an older environment.
     """
     variables = {"QILA_PYTHON_ENV": environment}
-    by_itself = "" if program.argv[0] == "-m" else program.path.rpartition("/")[0]
-    others = [root for root in program.roots if root != by_itself]
+    others = [root for root in program.roots if root != program.own_root]
     if others:
         variables["PYTHONPATH"] = ":".join(join(WORKSPACE, root) if root else WORKSPACE for root in others)
     return variables

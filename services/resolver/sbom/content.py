@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from services.resolver.hashes import Hash, parse_hash
+from services.resolver.licenses import spdx
 from services.resolver.packages import merged_packages
 
 if TYPE_CHECKING:
@@ -45,11 +49,16 @@ class Runtime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
-    """One package; `ref` is its own in the document. A package without a lock behind it is not `managed`."""
+    """One package; `ref` is its own in the document. A package without a lock behind it is not `managed`.
+
+    `hashes` are those of common algorithms, in order; `other_hashes` all others, as the lock has them.
+    """
 
     ref: str
     package: LockedPackage
     managed: bool
+    hashes: tuple[Hash, ...]
+    other_hashes: tuple[str, ...]
 
     @property
     def dependency(self) -> str:
@@ -93,9 +102,9 @@ def collect(subject: SbomSubject, locks: Iterable[QilaLock], unmanaged: Iterable
     given = sorted(locks, key=lambda lock: lock.ecosystem)
     managed = merged_packages(package for lock in given for package in lock.packages)
     components = [
-        *(Component(ref=package.purl, package=package, managed=True) for package in managed),
+        *(_component(package.purl, package, managed=True) for package in managed),
         # The same package may lie in both places; a program imports the one that its path finds first.
-        *(Component(ref=f"unmanaged:{item.purl}", package=item, managed=False) for item in merged_packages(unmanaged)),
+        *(_component(f"unmanaged:{item.purl}", item, managed=False) for item in merged_packages(unmanaged)),
     ]
     tools = {name: tool_version for lock in given for name, tool_version in sorted(lock.toolchain.items())}
     needs = _needs(components)
@@ -113,6 +122,36 @@ def collect(subject: SbomSubject, locks: Iterable[QilaLock], unmanaged: Iterable
             item.ref for item in components if item.ref not in required and not (item.managed and item.package.direct)
         ),
     )
+
+
+def _component(ref: str, package: LockedPackage, *, managed: bool) -> Component:
+    parsed = {text: parse_hash(text) for text in package.hashes}
+    return Component(
+        ref=ref,
+        package=package,
+        managed=managed,
+        hashes=tuple(sorted(item for item in parsed.values() if item)),
+        other_hashes=tuple(sorted(text for text, item in parsed.items() if not item)),
+    )
+
+
+@lru_cache(maxsize=4096)
+def license_expression(text: str) -> str | None:
+    """The SPDX expression of a lock in its normal form; None for what is none, as NOASSERTION."""
+    return spdx(text)
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """A document with each entry of its lists on a line of its own: large ones are written in a second or two.
+
+    All is ASCII: what strangers wrote cannot steer a terminal.
+    """
+    parts = []
+    for key, value in sorted(document.items()):
+        entries = ",\n".join(json.dumps(item, sort_keys=True) for item in value) if isinstance(value, list) else ""
+        body = f"[\n{entries}\n]" if entries else json.dumps(value, sort_keys=True)
+        parts.append(f"{json.dumps(key)}: {body}")
+    return ("{\n" + ",\n".join(parts) + "\n}\n").encode()
 
 
 def _needs(components: Sequence[Component]) -> dict[str, tuple[str, ...]]:

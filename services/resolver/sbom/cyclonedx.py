@@ -14,8 +14,6 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema.schema import SchemaVersion1Dot6
 
-from services.resolver.hashes import parse_hash
-from services.resolver.licenses import spdx
 from services.resolver.packages import name_of_purl
 from services.resolver.sbom.content import (
     DEPENDENCY_KEY,
@@ -25,6 +23,8 @@ from services.resolver.sbom.content import (
     TOOL_VERSION,
     TOOLCHAIN_KEY,
     UNMANAGED_KNOWN_KEY,
+    license_expression,
+    to_json,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ MAX_LICENSE_NAME = 200
 
 
 def render_cyclonedx(content: Content) -> bytes:
-    """The document, indented.
+    """The document, a component a line.
 
     The library renders the frame and each component. What it does in quadratic time, or at a hundred microseconds for
     each hash, is put in by itself: hashes, dependencies, purls, compositions.
@@ -65,11 +65,11 @@ def render_cyclonedx(content: Content) -> bytes:
     document = json.loads(JsonV1Dot6(frame).output_as_string())
     document["components"] = [
         *(_rendered(_runtime(runtime)) | {"purl": runtime.purl} for runtime in content.runtimes),
-        *(_complete(_rendered(_component(item)), item.package) for item in content.components),
+        *(_complete(_rendered(_component(item)), item) for item in content.components),
     ]
     document["dependencies"] = _dependencies(content)
     document["compositions"] = _compositions(content)
-    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+    return to_json(document)
 
 
 def _root(content: Content) -> BomComponent:
@@ -114,21 +114,20 @@ def _component(item: Component) -> BomComponent:
         properties=_properties(
             (DEPENDENCY_KEY, item.dependency),
             (MANAGED_KEY, _word(item.managed)),
-            *((HASH_KEY, text) for text in package.hashes if not parse_hash(text)),
+            *((HASH_KEY, text) for text in item.other_hashes),
         ),
     )
 
 
-def _complete(document: dict[str, Any], package: LockedPackage) -> dict[str, Any]:
+def _complete(document: dict[str, Any], item: Component) -> dict[str, Any]:
     # The library's own purls are in lower case, which names another package on npm.
-    parsed = sorted(item for item in map(parse_hash, package.hashes) if item)
-    hashes = [{"alg": ALGORITHMS[item.algorithm].value, "content": item.digits} for item in parsed]
-    return document | {"purl": package.purl} | ({"hashes": hashes} if hashes else {})
+    hashes = [{"alg": ALGORITHMS[found.algorithm].value, "content": found.digits} for found in item.hashes]
+    return document | {"purl": item.package.purl} | ({"hashes": hashes} if hashes else {})
 
 
 def _licenses(package: LockedPackage) -> list[LicenseExpression | DisjunctiveLicense]:
     declared = LicenseAcknowledgement.DECLARED
-    expression = spdx(package.license)
+    expression = license_expression(package.license)
     if expression:
         return [LicenseExpression(expression, acknowledgement=declared)]
     text = package.license_text.strip()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from services.resolver.hashes import parse_hash
-from services.resolver.licenses import spdx
 from services.resolver.packages import NO_ASSERTION
 from services.resolver.sbom.content import (
     DEPENDENCY_KEY,
@@ -19,6 +16,8 @@ from services.resolver.sbom.content import (
     TOOL_VERSION,
     TOOLCHAIN_KEY,
     UNMANAGED_KNOWN_KEY,
+    license_expression,
+    to_json,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ KNOWN_ELSEWHERE = "The package's metadata names this licence; its text is in the
 
 
 def render_spdx(content: Content) -> bytes:
-    """The document, indented."""
+    """The document, a package a line."""
     subject = content.subject
     document = {
         "SPDXID": DOCUMENT,
@@ -59,7 +58,7 @@ def render_spdx(content: Content) -> bytes:
     }
     if not document["hasExtractedLicensingInfos"]:
         del document["hasExtractedLicensingInfos"]
-    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+    return to_json(document)
 
 
 def _created(content: Content) -> str:
@@ -88,15 +87,16 @@ def _runtime(runtime: Runtime) -> Json:
 def _package(content: Content, item: Component) -> Json:
     package = item.package
     words = {DEPENDENCY_KEY: item.dependency, MANAGED_KEY: "true" if item.managed else "false"}
-    words |= {f"qila:hash-{number}": text for number, text in enumerate(package.hashes) if not parse_hash(text)}
+    words |= {f"qila:hash-{number}": text for number, text in enumerate(item.other_hashes)}
     entry = _entry(_id(item.ref), package.name, package.version, "LIBRARY") | {
         "licenseDeclared": _license(package),
         "externalRefs": [_purl(package.purl)],
         "annotations": [_annotation(content, words)],
     }
-    parsed = sorted(found for found in map(parse_hash, package.hashes) if found)
-    if parsed:
-        entry["checksums"] = [{"algorithm": hash_.algorithm.upper(), "checksumValue": hash_.digits} for hash_ in parsed]
+    if item.hashes:
+        entry["checksums"] = [
+            {"algorithm": found.algorithm.upper(), "checksumValue": found.digits} for found in item.hashes
+        ]
     if package.license_text.strip():
         entry["licenseComments"] = f"{OWN_WORDS} {package.license_text.strip()}"
     return entry
@@ -133,7 +133,7 @@ def _annotation(content: Content, words: dict[str, str]) -> Json:
 
 def _license(package: LockedPackage) -> str:
     """The expression, or a reference to the package's own words, or that nothing is known."""
-    expression = spdx(package.license)
+    expression = license_expression(package.license)
     if expression:
         return expression
     text = package.license_text.strip()

@@ -223,3 +223,31 @@ def test_a_long_table_is_folded_and_a_longer_one_cut() -> None:
     assert len(cut) < 65_536
     shown = cut.count("\n| `pkg:")
     assert f"| {5000 - shown} more |" in cut
+
+
+PYLOCK = """lock-version = "1.0"
+created-by = "uv"
+
+[[packages]]
+name = "idna"
+version = "3.20"
+wheels = [{{ url = "https://example.com/idna-3.20-py3-none-any.whl", size = 1, hashes = {{ sha256 = "{digits}" }} }}]
+"""
+
+
+@pytest.mark.usefixtures("no_gateway")
+def test_locks_of_different_kinds_are_compared(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    native = tmp_path / "pylock.toml"
+    native.write_text(PYLOCK.format(digits="a" * 64))
+    pinned = tmp_path / "requirements.txt"
+    pinned.write_text(f"idna==3.20 --hash={ONE}\n")
+    normal = write(tmp_path / "qila.lock.json", package("idna", "3.20", license="BSD-3-Clause", direct=False))
+    assert call(["diff", str(native), str(pinned)]) == 0
+    assert call(["diff", normal, str(native)]) == 0
+    native.write_text(PYLOCK.format(digits="b" * 64))
+    capfd.readouterr()
+    assert call(["diff", normal, str(native)]) == 1
+    assert f"hash + {OTHER}" in capfd.readouterr().out
+    (tmp_path / "notes.txt").write_text("hello")
+    assert call(["diff", normal, str(tmp_path / "notes.txt")]) == 125
+    assert "neither a qila.lock.json nor a lock" in capfd.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
+from services.gateway.documents import Documents
 from services.gateway.executor_fake import FakeProcess
 from services.gateway.live import LiveExec
 from services.gateway.store.port import EnvironmentRecord
@@ -133,6 +134,8 @@ async def test_manifest_that_a_run_broke_ends_as_that_run_did(world: World) -> N
     events = await all_events(world, live, as_status=True)
     assert (events[-1].ended.exited, events[-1].ended.missing_imports[0].module) == (1, "six")
     assert events[-2].notice.code == "NOT_RUN_AGAIN"
+    sbom = Documents(world.store, world.resolver).sbom(world.sandbox_id, "", pb.SBOM_FORMAT_SPDX_2_3)
+    assert (await anext(sbom)).startswith(live.exec_id.encode())
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

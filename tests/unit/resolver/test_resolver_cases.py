@@ -116,7 +116,31 @@ def test_a_plan_has_all_that_an_install_needs() -> None:
     assert planned.environment == f"/sandbox/.qila/env/python/{planned.fingerprint}"
     assert planned.launch.env["QILA_PYTHON_ENV"] == planned.environment
     assert f"{planned.environment}/lib" in document["steps"][1]["argv"]
-    assert "--require-hashes" in document["steps"][1]["argv"]
+    assert document["steps"][1]["argv"][-1] == planned.native_lock
     assert planned.steps[0].argv[-1] == planned.staged[0].path
     assert planned.native_lock in planned.steps[0].argv
+    assert [(link.path, link.directory) for link in planned.links] == [("deps", "lib")]
     assert planned.inventory_argv[-1] == f"{planned.environment}/lib"
+
+
+def fingerprint_with(**options: Any) -> str:
+    project = (
+        '[project]\nname = "x"\ndependencies = ["requests"]\n[project.optional-dependencies]\na = ["six"]\n'
+        '[dependency-groups]\ng = ["tqdm"]\n'
+    )
+    files = {"main.py": b"import yaml\nimport requests\n", "pyproject.toml": project.encode()}
+    return plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN, options=Options(**options))).fingerprint
+
+
+def test_all_that_decides_an_install_is_in_the_fingerprint() -> None:
+    chosen: list[dict[str, Any]] = [
+        {},
+        {"install_missing": True},
+        {"added": ("rich",)},
+        {"added": ("rich>=1",)},
+        {"extras": ("a",)},
+        {"groups": ("g",)},
+        {"scripts": False},
+    ]
+    assert len({fingerprint_with(**options) for options in chosen}) == len(chosen)
+    assert fingerprint_with(added=("requests",)) == fingerprint_with()

@@ -173,7 +173,7 @@ def test_a_message_that_says_nothing_is_refused(request_: pb.DiffLocksRequest) -
 
 
 def test_a_diff_that_no_message_holds_is_refused() -> None:
-    after = [package(f"p{number}", hashes=(ONE,) * 100) for number in range(1000)]
+    after = [package(f"p{number}", hashes=(ONE,) * 500) for number in range(1000)]
     with pytest.raises(QilaError, match="1000 differences"):
         diff_message(diff_locks([], after))
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from services.resolver.errors import InstallMismatchError, InventoryError
-from services.resolver.model import FailureReason, StepKind
-from services.resolver.plan import render_lock, verify_install
+from services.resolver.errors import InstallMismatchError, InventoryError, LockError
+from services.resolver.model import Context, FailureReason, InstallStage, StageProgress, StepKind, Target
+from services.resolver.plan import plan, render_lock, verify_install
 from services.resolver.python.failures import explain_failure
 from services.resolver.python.licenses import license_of
+from services.resolver.python.lock import unmanaged_packages
 from services.resolver.python.progress import parse_installer_line
 
 TOOLCHAIN = {"python": "3.13.5"}
@@ -147,13 +148,96 @@ def test_failure_that_nobody_knows_is_named_by_its_step() -> None:
         (b" + requests==2.34.2\n", ("installed", "requests", "2.34.2")),
         (b"Downloading numpy (15.9MiB)", ("downloading", "numpy", "")),
         (b"   Building thing==1.0", ("building", "thing", "1.0")),
-        (b"Resolved 5 packages in 3ms", None),
+        (b"Using CPython 3.13.5 interpreter at: /usr/bin/python3", None),
         (b" + " + b"x" * 5000 + b"==1", None),
     ],
 )
 def test_progress_line(line: bytes, expected: tuple[str, str, str] | None) -> None:
     event = parse_installer_line(line)
+    assert not isinstance(event, StageProgress)
     assert (event and (event.action, event.name, event.version)) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "stage", "count"),
+    [
+        (b"Resolved 5 packages in 3ms\n", InstallStage.RESOLVING, 5),
+        (b"Prepared 1 package in 1.32s", InstallStage.DOWNLOADING, 1),
+        (b"Installed 12 packages in 2m 05s", InstallStage.INSTALLING, 12),
+    ],
+)
+def test_stage_that_is_over(line: bytes, stage: InstallStage, count: int) -> None:
+    assert parse_installer_line(line) == StageProgress(stage=stage, done=count, total=count)
+
+
+DOOR = "http://127.0.0.1:7480/pypi"
+WHEEL = f"{DOOR}/files/{'b' * 64}/{'c' * 64}/packages/cd/idna-3.20-py3-none-any.whl"
+PYLOCK = f"""\
+lock-version = "1.0"
+created-by = "uv"
+requires-python = ">=3.13.5"
+
+[[packages]]
+name = "idna"
+version = "3.20"
+index = "{DOOR}/simple"
+sdist = {{ url = "{DOOR}/files/{"a" * 64}/-/packages/ab/idna.tar.gz", hashes = {{ sha256 = "{"a" * 64}" }} }}
+wheels = [{{ url = "{WHEEL}", hashes = {{ sha256 = "{"b" * 64}" }} }}]
+
+[[packages]]
+name = "colorama"
+version = "0.4"
+marker = "sys_platform == 'win32'"
+""".encode()
+
+
+def test_pylock_is_the_native_lock() -> None:
+    verify_install("python", PYLOCK, inventory(IDNA), TOOLCHAIN)
+    rendered = render_lock(
+        "python",
+        ["idna"],
+        PYLOCK,
+        inventory(IDNA),
+        TOOLCHAIN,
+        registry_urls={f"{DOOR}/simple/": "https://index.example/simple/", f"{DOOR}/files/": "https://files.example/"},
+    )
+    (idna,) = json.loads(rendered.content)["packages"]
+    assert idna["hashes"] == ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
+    assert b"127.0.0.1" not in rendered.native_lock
+    assert b'"https://files.example/packages/cd/idna-3.20-py3-none-any.whl"' in rendered.native_lock
+    assert b'index = "https://index.example/simple"' in rendered.native_lock
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (PYLOCK.replace(b'version = "0.4"', b""), 0),
+        (PYLOCK.replace(b'"colorama"', b"colorama"), 13),
+        (PYLOCK.replace(b'"idna"', b'"../idna"'), 0),
+        (b"lock-version = " + b"[" * 100_000, 0),
+        (b'lock-version = "9.0"\ncreated-by = "x"\npackages = []\n', 0),
+    ],
+)
+def test_pylock_that_cannot_be_read_is_refused(raw: bytes, line: int) -> None:
+    with pytest.raises(LockError) as caught:
+        verify_install("python", raw, inventory(IDNA), TOOLCHAIN)
+    assert caught.value.line == line
+
+
+def test_previous_lock_is_a_preference_only() -> None:
+    context = Context(toolchain=TOOLCHAIN, previous_locks={"python": PYLOCK})
+    planned = plan({"main.py": b"import idna\n"}, ["main.py"], Target(), context)
+    staged = {file.path: file.content for file in planned.staged}
+    assert b'name = "idna"\nversion = "3.20"' in staged["pylock.toml"]
+    assert b"127.0.0.1" not in staged["pylock.toml"]
+    broken = Context(toolchain=TOOLCHAIN, previous_locks={"python": b"lock-version = ["})
+    assert len(plan({"main.py": b"import idna\n"}, ["main.py"], Target(), broken).staged) == 1
+
+
+def test_packages_installed_by_hand() -> None:
+    requests, idna = sorted(unmanaged_packages(inventory(IDNA, REQUESTS), "3.13.5"), key=lambda item: not item.direct)
+    assert (requests.name, requests.direct, requests.hashes) == ("requests", True, ())
+    assert (idna.direct, idna.license, idna.required_by) == (False, "BSD-3-Clause", (requests.purl,))
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,8 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSbom(self, request, context):
-        """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
-        time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
+        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

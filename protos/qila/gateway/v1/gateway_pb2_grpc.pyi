@@ -83,8 +83,8 @@ class GatewayServiceStub:
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
     GetSbom: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]
-    """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
-    time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
+    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
     """
     DiffLocks: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]
     """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
@@ -155,8 +155,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
     """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
     GetSbom: _aio.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]  # type: ignore[assignment]
-    """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
-    time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
+    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
     """
     DiffLocks: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]  # type: ignore[assignment]
     """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
@@ -308,8 +308,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetSbomRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.GetSbomResponse], _abc.AsyncIterator[_gateway_pb2.GetSbomResponse]]:
-        """The SBOM of an exec: what was importable when it ran, installed by Qila or by programs themselves. The same bytes each
-        time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
+        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
         """
 
     @_abc_1.abstractmethod

@@ -38,6 +38,13 @@ class Manifest:
         """Whether it pins and hashes all that it names: then there is nothing to solve."""
         return bool(self.requirements) and all(item.hashes for item in self.requirements)
 
+    @property
+    def written(self) -> tuple[Declared, ...]:
+        """The requirements that a person wrote: none of a lock's."""
+        if self.is_lock or self.given:
+            return ()
+        return tuple(item for item in self.requirements if self.lock is None or item.path != self.lock.path)
+
 
 def check_hashes(requirements: Sequence[Declared]) -> None:
     """Hashes are all or nothing, and stand beside exact versions: what is half checked is not checked."""
