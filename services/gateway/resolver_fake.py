@@ -24,6 +24,7 @@ class FakeResolver:
         complete: false makes RenderLock refuse the install.
         missing: what a failed run is said not to have found, by the ends of its stderr.
         deaf: plans do not have what is to be added.
+        lists_unmanaged: plans say how to list what programs install.
         asked: set when files are to be selected; `pause` then holds the call.
     """
 
@@ -33,6 +34,7 @@ class FakeResolver:
         self.complete = True
         self.missing: dict[bytes, list[resolver.MissingImport]] = {}
         self.deaf = False
+        self.lists_unmanaged = True
         self.explained: list[resolver.ExplainRunRequest] = []
         self.asked = asyncio.Event()
         self.pause: asyncio.Event | None = None
@@ -63,6 +65,8 @@ class FakeResolver:
         self.plans += 1
         requirements = contents.get(MANIFEST, b"").decode().split()
         plan = _plan(header.target.file, [*requirements, *([] if self.deaf else header.options.added)])
+        if not self.lists_unmanaged:
+            del plan.unmanaged[:]
         if header.target.command:
             plan.launch.argv[:] = header.target.command
         for module in contents[header.target.file].decode().split():

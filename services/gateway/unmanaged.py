@@ -37,7 +37,8 @@ class UnmanagedInventories:
         """Keys of the inventories of those directories that the plan can list, and whether all could be taken."""
         argv_of = {item.path: list(item.argv) for item in plan.unmanaged}
         keys: list[InventoryKey] = []
-        complete = True
+        # A plan that can list no such place at all leaves it unknown what is there.
+        complete = bool(plan.unmanaged) or not directories
         for number, directory in enumerate(item for item in directories if item.path in argv_of):
             key = InventoryKey(ecosystem=plan.ecosystem, path=directory.path, digest=directory.digest)
             if await self._store.has_inventory(live.sandbox_id, key) or await self._take(

@@ -10,7 +10,7 @@ What is read was written by strangers: every text and list has a limit, and a di
 be read is no package.
 """
 
-# ruff: noqa: PTH118, PTH123 -- an environment has thousands of directories, and pathlib doubles the time
+# ruff: noqa: PTH112, PTH114, PTH118, PTH123 -- there are thousands of directories, and pathlib doubles the time
 import json
 import os
 import sys
@@ -83,10 +83,11 @@ def describe(location: str, manifest: dict[str, object]) -> dict[str, object]:
 
 def children(root: str, modules: str) -> Iterator[str]:
     """The package directories in one node_modules, relative to the root; what is hidden is the package managers'."""
-    try:
-        entries = sorted(os.scandir(os.path.join(root, modules)), key=lambda entry: entry.name)
-    except OSError:
+    path = os.path.join(root, modules)
+    # The link in a workspace leads to an environment, whose packages are listed there.
+    if os.path.islink(path) or not os.path.isdir(path):
         return
+    entries = sorted(os.scandir(path), key=lambda entry: entry.name)
     for entry in entries:
         if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
             continue

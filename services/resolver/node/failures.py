@@ -1,13 +1,114 @@
-"""Why npm failed, from its own words."""
+"""Why an install of Node packages failed, from the words of npm and of Qila's own programs around it.
+
+The order of the rules matters: a full disk or a closed network also makes builds fail, and names the true cause.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
 
-if TYPE_CHECKING:
-    from services.resolver.model import InstallFailure, StepKind
+from services.resolver.model import FailureReason, InstallFailure, StepKind
+
+MAX_DETAIL = 8 * 1024
+MAX_PACKAGES = 20
+# `timeout` ends with this, as do most supervisors that act on a deadline.
+EXIT_TIMED_OUT = 124
+PACKAGE = r"(?P<name>(?:@[A-Za-z0-9._~-]{1,214}/)?[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,213})"
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What Qila's own programs and npm put before the words of a failure.
+MARK = re.compile(r"(?:npm error|npm ERR!|lock:)(?: |\Z)")
+# The general advice that npm adds, for a person at a terminal.
+ADVICE = re.compile(
+    r"(?:npm error|npm ERR!)(?:\s*\Z| (?:404\s*\Z|404 Note that you can|404 tarball, folder|notarget In most cases"
+    r"|403 In most cases|Log files were not|A complete log of|Fix the upstream dependency|this command with --force"
+    r"|to accept an incorrect|enoent This is related|enoent\s*\Z))"
+)
+USAGE = re.compile(r"npm error (?:Clean install a project|Usage:)")
+
+OUT_OF_SPACE = re.compile(r"\bENOSPC\b|\bEDQUOT\b|no space left on device|disk quota exceeded", re.IGNORECASE)
+POLICY = re.compile(r"(denied|blocked|refused) by (package )?policy|\b451\b", re.IGNORECASE)
+TIMED_OUT = re.compile(r"\bETIMEDOUT\b|\bESOCKETTIMEDOUT\b|\bERR_SOCKET_TIMEOUT\b|timed? ?out\b", re.IGNORECASE)
+# npm's codes stand in a line of their own; what a build script prints is no line of that kind.
+SCRIPT = re.compile(r"npm error command (?:failed|sh -c)|code ELIFECYCLE")
+NOT_FOUND = re.compile(r"npm error code E404|lock: \S+ HTTP 404")
+HASHES = re.compile(r"npm error code EINTEGRITY|lock: \S+ the lock says")
+NO_SOLUTION = re.compile(
+    r"npm error code (?:ETARGET|ENOVERSIONS|ERESOLVE|EUSAGE|EBADENGINE|EBADPLATFORM|EINVALIDPACKAGENAME|EINVALIDTAGNAME"
+    r"|EUNSUPPORTEDPROTOCOL|EOVERRIDE)|npm has no such version|npm error Invalid (?:tag|package) name"
+)
+NETWORK = re.compile(
+    r"\b(?:ECONNREFUSED|ECONNRESET|EAI_AGAIN|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|EPIPE)\b"
+    r"|code E(?:403|401|407|429|5\d\d)\b"
+    r"|syscall spawn git|HTTP (?:401|403|407|429|5\d\d)|the registry does not answer"
+)
+
+RULES = (
+    (FailureReason.OUT_OF_SPACE, OUT_OF_SPACE),
+    (FailureReason.POLICY_DENIED, POLICY),
+    # Only this registry's packages can be had: before what a build script may have printed.
+    (FailureReason.NOT_FOUND, NOT_FOUND),
+    (FailureReason.NO_SOLUTION, HASHES),
+    (FailureReason.NO_SOLUTION, NO_SOLUTION),
+    (FailureReason.BUILD_FAILED, SCRIPT),
+    (FailureReason.TIMED_OUT, TIMED_OUT),
+    (FailureReason.NETWORK_DENIED, NETWORK),
+)
+PACKAGE_MENTIONS = (
+    re.compile(rf"The requested resource '{PACKAGE}@"),
+    re.compile(rf"No matching version found for {PACKAGE}@"),
+    re.compile(rf"lock: {PACKAGE}(?:@[^:\s]*)?:"),
+    re.compile(rf"/npm/{PACKAGE}(?:\s|\Z|/-/)", re.MULTILINE),
+    re.compile(rf"(?:Missing:|Invalid: lock file's) {PACKAGE}@"),
+    re.compile(rf"^npm error {{1,20}}(?:peer )?{PACKAGE}@\"", re.MULTILINE),
+    re.compile(rf"^npm error Found: {PACKAGE}@", re.MULTILINE),
+    re.compile(rf"^npm error path \S*/node_modules/{PACKAGE}$", re.MULTILINE),
+    re.compile(rf"Unsupported (?:engine|platform) for {PACKAGE}@"),
+)
 
 
 def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
-    """Name the reason, keep the installer's words, list the packages that it names."""
-    raise NotImplementedError
+    """Name the reason, keep the installer's words, list the packages that it names.
+
+    What no rule knows is `no_solution` when solving, because that step only chooses versions, and `build_failed` when
+    installing, because only a build runs foreign code there; the detail tells more either way.
+    """
+    text = ANSI.sub("", output[-MAX_DETAIL * 32 :].decode("utf-8", "replace"))
+    words = _own_words(text)
+    reason = _reason(words, exit_code)
+    if reason is None:
+        reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
+    detail = words or f"the installer ended with exit code {exit_code} and said nothing"
+    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words))
+
+
+def _reason(text: str, exit_code: int) -> FailureReason | None:
+    if exit_code == EXIT_TIMED_OUT:
+        return FailureReason.TIMED_OUT
+    return next((reason for reason, pattern in RULES if pattern.search(text)), None)
+
+
+def _own_words(text: str) -> str:
+    """The lines of the failure, without npm's advice; all lines if none is marked as such."""
+    lines = text.splitlines()
+    kept = []
+    for line in lines:
+        if USAGE.match(line):
+            break
+        if MARK.match(line) and not ADVICE.match(line):
+            kept.append(line)
+    return "\n".join(kept or lines).strip()
+
+
+def _cut(text: str) -> str:
+    """Head and tail: the head says what failed, the tail of a build why."""
+    if len(text.encode()) <= MAX_DETAIL:
+        return text
+    half = MAX_DETAIL // 2 - 16
+    head = text.encode()[:half].decode("utf-8", "ignore")
+    tail = text.encode()[-half:].decode("utf-8", "ignore")
+    return f"{head}\n[…]\n{tail}"
+
+
+def _packages(text: str) -> tuple[str, ...]:
+    found = (match["name"] for pattern in PACKAGE_MENTIONS for match in pattern.finditer(text))
+    return tuple(dict.fromkeys(found))[:MAX_PACKAGES]

@@ -11,7 +11,7 @@ from services.resolver.errors import LockError
 from services.resolver.model import StagedFile, Step, StepKind
 from services.resolver.node.locks import LockKind, graph_of, kind_of, read_manifest
 from services.resolver.node.npm_lock import ARCHIVE, read_npm_lock
-from services.resolver.node.rebuild import files_of_graph, files_of_qila_lock, to_json
+from services.resolver.node.rebuild import PROJECT, files_of_graph, files_of_qila_lock, to_json
 
 if TYPE_CHECKING:
     from services.resolver.model import Lockfile
@@ -26,10 +26,10 @@ LOCK = "package-lock.json"
 # Of the workspace: what npm keeps for the next install.
 CACHE = ".qila/home/.cache"
 
-# Of a manifest, what decides what is installed. The project's own scripts are not part of an environment.
+# Of a manifest, what decides what is installed: neither its own scripts nor its name are part of an environment.
 MANIFEST_KEYS = (
-    "name", "version", "dependencies", "devDependencies", "optionalDependencies", "peerDependencies",
-    "peerDependenciesMeta", "overrides",
+    "dependencies", "devDependencies", "optionalDependencies", "peerDependencies",
+    "peerDependenciesMeta", "overrides", "allowScripts",
 )  # fmt: skip
 OPTIONS = (
     f"--registry={REGISTRY}", f"--cache=/sandbox/{CACHE}/npm",
@@ -103,8 +103,7 @@ def given_lock_files(lockfile: Lockfile) -> tuple[bytes, bytes]:
         reason = "is of npm 6 or older and does not say what the project asks for; give it with its package.json"
         raise LockError(name=lockfile.name, line=0, reason=reason)
     root = json.loads(lockfile.content)["packages"].get("", {})
-    manifest = {key: root[key] for key in MANIFEST_KEYS if key in root}
-    return to_json({"private": True, **manifest}), lockfile.content
+    return to_json({**PROJECT, **{key: root[key] for key in MANIFEST_KEYS if key in root}}), lockfile.content
 
 
 def inventory_command(directory: str) -> tuple[str, ...]:
@@ -170,4 +169,4 @@ def _without_addresses(lock: Lockfile) -> bytes:
 
 def _manifest(package_json: bytes) -> bytes:
     document = read_manifest(package_json)
-    return to_json({"private": True, **{key: document[key] for key in MANIFEST_KEYS if key in document}})
+    return to_json({**PROJECT, **{key: document[key] for key in MANIFEST_KEYS if key in document}})

@@ -27,7 +27,6 @@ class InstalledPackage:
     version: str
     license: str | tuple[str, ...] | None
     needs: tuple[str, ...]
-    has_install_script: bool
 
 
 def read_inventory(raw: bytes) -> dict[str, InstalledPackage]:
@@ -70,16 +69,12 @@ def _package(path: str, value: Any) -> InstalledPackage:
         raise InventoryError(path=f"{path}.location", reason=f"is no place of a package: {location[:80]!r}")
     kinds = ("dependencies", "optional_dependencies", "peer_dependencies")
     needs = [name for kind in kinds for name in _texts(f"{path}.{kind}", fields.get(kind))]
-    scripts = fields.get("has_install_script")
-    if not isinstance(scripts, bool):
-        raise InventoryError(path=f"{path}.has_install_script", reason="must be true or false")
     return InstalledPackage(
         location=location,
         name=_matching(f"{path}.name", fields.get("name"), NAME),
         version=_matching(f"{path}.version", fields.get("version"), VERSION),
         license=_license(f"{path}.license", fields.get("license")),
         needs=tuple(name for name in dict.fromkeys(needs) if NAME.fullmatch(name)),
-        has_install_script=scripts,
     )
 
 

@@ -34,7 +34,6 @@ class LockedEntry:
     needs: tuple[str, ...] = ()
     resolved: str = ""
     optional: bool = False
-    in_bundle: bool = False
     link: bool = False
     has_install_script: bool = False
 
@@ -160,7 +159,6 @@ def _entry(location: str, value: dict[str, Any], line: int) -> LockedEntry:
         needs=tuple(dict.fromkeys(needs)),
         resolved=_text(location, value.get("resolved", "")) if value.get("resolved") else "",
         optional=value.get("optional") is True or value.get("devOptional") is True,
-        in_bundle=value.get("inBundle") is True,
         has_install_script=value.get("hasInstallScript") is True,
     )
 
@@ -197,7 +195,6 @@ def _entry_of_tree(location: str, value: dict[str, Any], line: int) -> LockedEnt
         # Anything else in place of a version is an address.
         resolved=_text(location, value.get("resolved", "")) if registry else version,
         optional=value.get("optional") is True,
-        in_bundle=value.get("bundled") is True,
     )
 
 

@@ -26,6 +26,9 @@ class PnpmLock:
             raise self._error(
                 line, f"lockfileVersion {version or 'missing'!r} is unknown; pnpm 8 or later writes one that is"
             )
+        if "patchedDependencies" in self._document:
+            line = self._document.lines["patchedDependencies"]
+            raise self._error(line, "changes packages by patches of the project, which no registry has")
         self._packages = self._document.mapping("packages")
         self._snapshots = self._document.mapping("snapshots") if version.startswith("9") else self._packages
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from services.resolver.node.graph import Graph, Node
 
 ECOSYSTEM = "node"
+# What npm calls the project in its messages.
+PROJECT = {"name": "project", "version": "0.0.0", "private": True}
 
 
 def files_of_graph(graph: Graph) -> tuple[bytes, bytes]:
@@ -123,7 +125,7 @@ def _entry(location: str, name: str, version: str, integrity: str) -> dict[str, 
 def _files(root: dict[str, Any], entries: Mapping[str, dict[str, Any]]) -> tuple[bytes, bytes]:
     root = {key: value for key, value in root.items() if value}
     lock = {"lockfileVersion": 3, "requires": True, "packages": {"": root, **dict(sorted(entries.items()))}}
-    return to_json({"private": True, **root}), to_json(lock)
+    return to_json({**PROJECT, **root}), to_json(lock)
 
 
 def to_json(document: object) -> bytes:

@@ -13,14 +13,15 @@ from services.resolver.node.npm_lock import ARCHIVE
 from services.resolver.node.yaml_text import Mapping as YamlMapping
 from services.resolver.node.yaml_text import read_yaml
 
-TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s:",]+)')
+# A quote that nothing ends takes the rest of its line.
+TOKEN = re.compile(r'"((?:[^"\\]|\\.?)*+)(?:"|\Z)|([^\s:",]+)')
 # Ranges of anything but npm's registry.
 ELSEWHERE = re.compile(r"(?:git|https?|file|link|portal|workspace|exec|ssh|github|patch)[:+@]|[^@/\s]+/[^@/\s]+\Z")
 BUILTIN_PATCH = "builtin<compat/"
 NPM = "npm:"
 MAX_ENTRIES = 50_000
 # All but comments and empty lines; the classic kind is indented by its levels.
-CLASSIC_LINE = re.compile(r"(?P<indent> *)(?P<words>[^ #\n].*?)(?P<colon>:?)[ \r]*")
+CLASSIC_LINE = re.compile(r"(?P<indent> *)(?P<words>[^ #].*?)(?P<colon>:?)")
 ENTRY_LINE, SECTION_LINE, FIELD_LINE, DEPENDENCY_LINE = (0, True), (2, True), (2, False), (4, False)
 
 
@@ -110,7 +111,7 @@ def _classic(text: str, name: str) -> list[Entry]:
     entries: list[Entry] = []
     section: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        match = CLASSIC_LINE.fullmatch(line)
+        match = CLASSIC_LINE.fullmatch(line.rstrip())
         if match is None:
             continue
         words = [quoted or bare for quoted, bare in TOKEN.findall(match["words"])]

@@ -332,6 +332,7 @@ def answer_of(user: str) -> dict[str, Any]:
     if user == "program":
         variables |= {"PATH": f"/sandbox/.local/bin:{path}", "HOME": "/sandbox/.home", "USER": "qila"}
         variables |= {"MPLBACKEND": "Agg", "PYTHONUSERBASE": "/sandbox/.local", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
+        variables["NODE_OPTIONS"] = f"--require=/usr/lib/qila/node-support/resolve.cjs {variables['NODE_OPTIONS']}"
     else:
         variables |= {"PATH": path, "HOME": "/sandbox/.qila/home", "USER": "installer", "PYTHONNOUSERSITE": "1"}
         report |= {"user": [1001] * 3, "group": [1001] * 3, "groups": [1001]}

@@ -104,6 +104,13 @@ async def test_directory_that_cannot_be_listed_keeps_nothing_from_running(world:
     assert (await sbom(documents, world, exec_id))[0].endswith(" True")
 
 
+async def test_plan_that_can_list_nothing_leaves_it_unknown(world: World, documents: Documents) -> None:
+    world.resolver.lists_unmanaged = False
+    assert (await sbom(documents, world, await ran(world, program(world))))[0].endswith(" False")
+    world.sandbox.unmanaged = {SITE: "one"}
+    assert (await sbom(documents, world, await ran(world, program(world))))[0].endswith(" True")
+
+
 async def test_sbom_is_not_ready_before_the_run(world: World, documents: Documents) -> None:
     with pytest.raises(QilaError) as caught:
         await sbom(documents, world)

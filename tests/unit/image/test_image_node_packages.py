@@ -89,3 +89,31 @@ def test_a_page_that_is_no_packument_is_refused(answer: bytes, registry: dict[st
     registry["/@org%2ftool"] = answer
     with pytest.raises(NodePackagesError, match="@org/tool: npm's page"):
         pin([TOOL], upgrade=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "newest"),
+    [
+        ("~1.2.0", "1.2.9"),
+        ("^1.2.0", "1.10.0"),
+        ("^0.2.1", "0.2.3"),
+        ("~1.2.10", None),
+        (">=1", None),
+        ("^3.0.0", None),
+    ],
+)
+def test_what_another_package_needs_is_as_new_as_that_allows(wanted: str, newest: str | None) -> None:
+    versions = ["0.2.0", "0.2.3", "0.3.0", "1.2.9", "1.10.0", "1.11.0-rc.1", "2.0.0"]
+    if newest:
+        assert node_packages.newest_allowed("x", versions, wanted) == newest
+    else:
+        with pytest.raises(NodePackagesError, match="x: "):
+            node_packages.newest_allowed("x", versions, wanted)
+
+
+def test_a_needed_package_follows_the_one_that_needs_it(registry: dict[str, bytes]) -> None:
+    needed = NodePackage(name="needed", version="", integrity="", needed_by="@org/tool")
+    user = json.loads(page("1.0.0"))
+    user["versions"]["1.0.0"]["dependencies"] = {"needed": "~1.1.0"}
+    registry |= {"/@org%2ftool": json.dumps(user).encode(), "/needed": page("1.1.0", "1.1.4", "2.0.0")}
+    assert [package.version for package in pin([TOOL, needed], upgrade=False)] == ["1.0.0", "1.1.4"]

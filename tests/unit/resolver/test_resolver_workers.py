@@ -10,6 +10,9 @@ from services.resolver.workers import WorkerCrashedError, WorkerLimits, WorkerPo
 CONTEXT = Context(toolchain={"python": "3.13.5"}, registry_urls={})
 GOOD = MakePlan(files={"main.py": b"import requests\n"}, tree=("main.py",), target=Target(), context=CONTEXT)
 
+# Valid, flat, and many seconds of parsing: only the limits end it.
+LONG_LIST = b"x = [" + b"1," * 5_000_000 + b"]"
+
 
 def with_manifest(content: bytes) -> MakePlan:
     files = {"main.py": b"", "pyproject.toml": content}
@@ -43,12 +46,12 @@ async def test_deep_toml_is_an_error_of_the_manifest() -> None:
 
 
 async def test_deadline_kills_the_worker_and_the_next_call_gets_another() -> None:
-    bomb = with_manifest(b"[" + b"a." * 1_000_000)
+    bomb = with_manifest(LONG_LIST)
     await run_then_run_a_good_one(WorkerLimits(deadline_seconds=0.5), bomb, WorkerTimeoutError)
 
 
 async def test_processor_time_is_limited() -> None:
-    bomb = with_manifest(b"[" + b"a." * 1_000_000)
+    bomb = with_manifest(LONG_LIST)
     error = await run_then_run_a_good_one(WorkerLimits(cpu_seconds=1), bomb, WorkerCrashedError)
     assert isinstance(error, WorkerCrashedError)
     assert error.resource == "cpu"

@@ -193,3 +193,11 @@ def test_channel_ends_quietly() -> None:
 def test_headers_are_plain_json() -> None:
     data = frames.encode({"type": "x", "name": "ä"})
     assert json.loads(data[8:]) == {"type": "x", "name": "ä"}
+
+
+def test_a_programs_options_for_node_come_behind_qilas() -> None:
+    hook = "--require=/usr/lib/qila/node-support/resolve.cjs"
+    asked = {"NODE_OPTIONS": "--max-old-space-size=8"}
+    assert environment(1000, asked)["NODE_OPTIONS"] == f"{hook} --max-old-space-size=8"
+    assert environment(1000, {})["NODE_OPTIONS"] == hook
+    assert environment(1001, asked)["NODE_OPTIONS"] == "--max-old-space-size=8"

@@ -30,12 +30,13 @@ class LockFormat:
 
 
 PYPROJECT = "pyproject.toml"
+REQUIREMENTS_SOURCE = "requirements.in"
 FORMATS = (
     LockFormat(
         name=re.compile(r"pylock(\.[^.]+)?\.toml"),
-        mark=re.compile(rb"^lock-version[ \t]*=", re.MULTILINE),
+        mark=re.compile(rb"^(\[\[packages\]\]|packages[ \t]*=)", re.MULTILINE),
         read=read_pylock,
-        manifests=(PYPROJECT, "requirements.in", "requirements.txt", "Pipfile"),
+        manifests=(PYPROJECT, REQUIREMENTS_SOURCE, "requirements.txt", "Pipfile"),
     ),
     LockFormat(
         name=re.compile(r"uv\.lock|.*\.pyw?\.lock"),
@@ -62,9 +63,16 @@ FORMATS = (
         manifests=("Pipfile",),
     ),
     LockFormat(
+        name=re.compile(r"requirements\.lock"),
+        mark=re.compile(rb"--hash[= ]sha256:"),
+        read=read_requirements_lock,
+        manifests=(PYPROJECT, REQUIREMENTS_SOURCE, "requirements.txt"),
+    ),
+    LockFormat(
         name=re.compile(r"requirements[\w.-]*\.(txt|lock)"),
         mark=re.compile(rb"--hash[= ]sha256:"),
         read=read_requirements_lock,
+        manifests=(REQUIREMENTS_SOURCE,),
     ),
 )
 

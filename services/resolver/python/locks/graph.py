@@ -41,7 +41,9 @@ class Node:
 def reached(
     path: str, roots: Sequence[Edge], nodes: Mapping[str, Sequence[Node]], environment: Mapping[str, str]
 ) -> list[Node]:
-    """The nodes that the roots need, with who requires them; raises ManifestError for one that is not there.
+    """The nodes that the roots need, by line, with who requires them.
+
+    Raises ManifestError for one that is not there.
 
     Markers of an edge are evaluated with each extra through which it is reached.
     """
@@ -67,7 +69,7 @@ def reached(
                 pending.extend((node, wanted, item) for item in edges)
     return [
         replace(node, pin=replace(node.pin, direct=key in direct, required_by=tuple(sorted(requirers.get(key, ())))))
-        for key, node in found.items()
+        for key, node in sorted(found.items(), key=lambda entry: entry[1].pin.line)
     ]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.resolver.python.manifests.toml_file import TomlFile
 
 MAX_PACKAGES = 10_000
+MAX_VERSION_LENGTH = 200
 HASH = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?")
 FROM_ELSEWHERE = "comes from a URL or a version control system, which cannot be installed; lock a release of PyPI"
@@ -76,9 +77,11 @@ def pin_of(path: str, line: int, name: object, version: object, hashes: Sequence
         raise ManifestError(path=path, line=line, reason=f"not a package name: {str(name)[:80]!r}")
     try:
         exact = str(version)
-        Version(exact)
+        Version(exact[:MAX_VERSION_LENGTH])
     except InvalidVersion as error:
         raise ManifestError(path=path, line=line, reason=f"{name}: not a version: {str(version)[:80]!r}") from error
+    if len(exact) > MAX_VERSION_LENGTH:
+        raise ManifestError(path=path, line=line, reason=f"{name}: its version has {len(exact)} characters")
     for value in hashes:
         if not isinstance(value, str) or not HASH.fullmatch(value):
             reason = f"{name}: {str(value)[:80]!r} is no sha256, sha384 or sha512 hash"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement
@@ -15,12 +16,13 @@ from services.resolver.python.manifests.poetry import allows
 from services.resolver.python.manifests.toml_file import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
-    from services.resolver.python.locks.model import LockRequest
+    from services.resolver.python.locks.model import LockRequest, Pin
     from services.resolver.python.manifests.toml_file import TomlFile
 
 MAIN = "main"
+MAX_EXTRAS_TRIED = 200
 
 
 def read_poetry_lock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
@@ -45,6 +47,8 @@ def read_poetry_lock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
         nodes.setdefault(node.pin.name, []).append(node)
         if not wanted.roots and _in_groups(table, wanted):
             roots.append(Edge(name=node.pin.name, version=node.pin.version))
+    if not wanted.roots:
+        roots += _extra_roots(toml, wanted, names)
     needed = reached(path, roots, nodes, wanted.request.environment())
     for node in needed:
         if node.elsewhere:
@@ -52,7 +56,7 @@ def read_poetry_lock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
     groups = {str(group) for table, _ in tables for group in _groups(table)}
     return Lock(
         path=path,
-        pins=one_of_each(path, [node.pin for node in needed if not node.own]),
+        pins=one_of_each(path, [_pin(node, wanted) for node in needed if not node.own]),
         extras=frozenset(str(canonicalize_name(name)) for name in toml.table("extras")),
         groups=frozenset(str(canonicalize_name(group)) for group in groups - {MAIN}),
     )
@@ -62,6 +66,19 @@ def _roots(wanted: LockRequest) -> Iterable[Edge]:
     for item in wanted.roots:
         extras = tuple(str(canonicalize_name(extra)) for extra in sorted(item.specifier.extras))
         yield Edge(name=str(canonicalize_name(item.specifier.name)), extras=extras, marker=item.specifier.marker)
+
+
+def _extra_roots(toml: TomlFile, wanted: LockRequest, names: Container[str]) -> Iterable[Edge]:
+    """What the extras list that were asked for, where no manifest says it."""
+    for extra in toml.table("extras"):
+        if str(canonicalize_name(extra)) in wanted.request.extras:
+            listed = (str(canonicalize_name(name)) for name in toml.strings("extras", extra))
+            yield from (Edge(name=name) for name in listed if name in names)
+
+
+def _pin(node: Node, wanted: LockRequest) -> Pin:
+    """The node's pin. Without a manifest, what nothing requires is direct."""
+    return node.pin if wanted.roots else replace(node.pin, direct=not node.pin.required_by)
 
 
 def _groups(table: dict[str, Any]) -> list[Any]:
@@ -83,9 +100,13 @@ def _in_environment(toml: TomlFile, line: int, table: dict[str, Any], wanted: Lo
     listed = list(markers.values()) if isinstance(markers, dict) else [markers]
     parsed = [marker_of(toml.path, line, text) for text in listed]
     environment = wanted.request.environment()
-    tried = ("", *wanted.request.extras, *toml.table("extras"))[:50]
+    extras = ("", *toml.table("extras"))[:MAX_EXTRAS_TRIED]
     return any(
-        marker is None or any(marker.evaluate({**environment, "extra": extra}) for extra in tried) for marker in parsed
+        marker is None
+        or any(
+            marker.evaluate({**environment, "extra": extra}) for extra in (extras if "extra" in str(marker) else ("",))
+        )
+        for marker in parsed
     )
 
 

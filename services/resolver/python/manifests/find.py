@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError
 from services.resolver.model import Notice, NoticeKind
-from services.resolver.python.locks.formats import FORMATS, format_of_name
+from services.resolver.python.locks.formats import format_of_name
 from services.resolver.python.manifests import readers, script
-from services.resolver.python.manifests.locked import given_manifest, locked_manifest
+from services.resolver.python.manifests.locked import given_lock, given_manifest, locked_manifest
 from services.resolver.python.manifests.manifest import Manifest
 from services.resolver.python.manifests.settings import SETTING_FILES, setting_files
 
@@ -76,7 +76,8 @@ def decisive_manifest(
 
     Raises ManifestError: for the workspace's own files only if they decide.
     """
-    if given is None or given_manifest(given, None, request) is None:
+    lock = given_lock(given, request) if given else None
+    if given is None or lock is None:
         return find_manifest(program, directories, request)
     try:
         source, notices = find_manifest(program, directories, request)
@@ -87,7 +88,7 @@ def decisive_manifest(
             None,
             (Notice(kind=kind, path=error.path, line=error.line, subject=error.path, detail=detail),),
         )
-    return given_manifest(given, source, request), notices
+    return given_manifest(lock, given.content, source, request), notices
 
 
 def _from_block(program: str, request: Request, notices: list[Notice]) -> Manifest | None:
@@ -129,7 +130,10 @@ def _in_directory(directory: str, request: Request, notices: list[Notice]) -> Ma
 
 
 def _lock_of(prefix: str, request: Request) -> str:
-    """The lock of a directory that counts; hashed requirements are a lock that needs no reader of its own."""
+    """The lock of a directory that counts; hashed requirements are one if what they were made from lies beside them.
+
+    Without that they are a manifest that is its own lock.
+    """
     named = sorted(
         path
         for path in request.files
@@ -139,7 +143,7 @@ def _lock_of(prefix: str, request: Request) -> str:
         return prefix + PYLOCK if prefix + PYLOCK in named else named[0]
     requirements = prefix + readers.REQUIREMENTS_FILE
     if HASH_OPTION in request.files.get(requirements, b"") and not (request.extras or request.groups):
-        return ""
+        return requirements if prefix + readers.REQUIREMENTS_SOURCE in request.files else ""
     names = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "requirements.lock")
     return next((prefix + name for name in names if prefix + name in request.files), "")
 
@@ -161,4 +165,4 @@ def _present(directories: Iterable[str], request: Request) -> list[str]:
 
 def _is_named_lock(path: str) -> bool:
     name = path.rpartition("/")[2]
-    return any(item.name.fullmatch(name) for item in FORMATS if item.manifests) and not name.endswith(".py.lock")
+    return name.endswith((".lock", ".toml")) and format_of_name(name) is not None and not name.endswith(".py.lock")

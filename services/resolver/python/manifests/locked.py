@@ -57,27 +57,11 @@ def locked_manifest(path: str, source: Manifest | None, request: Request) -> Man
     )
 
 
-def given_manifest(lockfile: Lockfile, source: Manifest | None, request: Request) -> Manifest | None:
-    """What a lock from outside the workspace installs, whatever the manifest says; None if it is not Python's.
+def given_lock(lockfile: Lockfile, request: Request) -> Lock | None:
+    """The pins of a lock from outside the workspace; None if it is not Python's. Raises ManifestError, which names it.
 
-    Raises ManifestError, which names the lock.
+    Extras and groups are not its business: it says what was installed.
     """
-    lock = _given_lock(lockfile, request)
-    if lock is None:
-        return None
-    if lock.unusable:
-        raise ManifestError(path=lock.path, line=lock.unusable_line, reason=lock.unusable)
-    contradicted = drift(lock, source.requirements, request, LOCK_HOLDS) if source else []
-    return Manifest(
-        files={lockfile.name: lockfile.content},
-        requirements=_direct(lock),
-        lock=lock,
-        notices=(*lock.notices, *_registries(lock, request), *_without_hashes(lock), *contradicted),
-        given=True,
-    )
-
-
-def _given_lock(lockfile: Lockfile, request: Request) -> Lock | None:
     try:
         if is_qila_lock(lockfile):
             return _qila_lock(lockfile)
@@ -85,7 +69,22 @@ def _given_lock(lockfile: Lockfile, request: Request) -> Lock | None:
         raise ManifestError(path=lockfile.name, line=error.line, reason=error.reason) from error
     if format_of(lockfile.name, lockfile.content) is None:
         return None
-    return read_lock(lockfile.name, lockfile.content, LockRequest(request=request))
+    lock = read_lock(lockfile.name, lockfile.content, LockRequest(request=request))
+    if lock.unusable:
+        raise ManifestError(path=lock.path, line=lock.unusable_line, reason=lock.unusable)
+    return lock
+
+
+def given_manifest(lock: Lock, content: bytes, source: Manifest | None, request: Request) -> Manifest:
+    """What a lock from outside the workspace installs, whatever the manifest says."""
+    contradicted = drift(lock, source.requirements, request, LOCK_HOLDS) if source else []
+    return Manifest(
+        files={lock.path: content},
+        requirements=_direct(lock),
+        lock=lock,
+        notices=(*lock.notices, *_registries(lock, request), *_without_hashes(lock), *contradicted),
+        given=True,
+    )
 
 
 def _qila_lock(lockfile: Lockfile) -> Lock | None:

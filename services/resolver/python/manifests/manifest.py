@@ -46,11 +46,11 @@ class Manifest:
         return tuple(item for item in self.requirements if self.lock is None or item.path != self.lock.path)
 
 
-def check_hashes(requirements: Sequence[Declared]) -> None:
+def check_hashes(requirements: Sequence[Declared], *, required: bool) -> None:
     """Hashes are all or nothing, and stand beside exact versions: what is half checked is not checked."""
-    if not any(item.hashes for item in requirements):
+    if not required and not any(item.hashes for item in requirements):
         return
     for item in requirements:
         if not item.hashes or not exact_version(item):
-            reason = f"{item.specifier.name}: where one requirement has a hash, each needs a hash and an exact version"
+            reason = f"{item.specifier.name}: where hashes are used, each requirement needs a hash and an exact version"
             raise ManifestError(path=item.path, line=item.line, reason=reason)

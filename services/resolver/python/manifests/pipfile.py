@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from services.resolver.python.manifests.project import Project
 from services.resolver.python.manifests.requirements_file import NO_URL, Declared, parse_requirement, try_marker
-from services.resolver.python.manifests.settings import setting_ignored
+from services.resolver.python.manifests.settings import PRERELEASE_DETAIL, setting_ignored
 from services.resolver.python.manifests.toml_file import MAX_ENTRIES, TomlFile, read_toml
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def _ignored(toml: TomlFile, request: Request) -> list[Notice]:
     if isinstance(wanted, str) and not f"{request.python}.".startswith(f"{wanted}."):
         detail = f"it asks for Python {wanted[:40]}; the sandbox has {request.python}"
         found.append(setting_ignored(toml.path, toml.line("requires"), "requires.python_version", detail))
+    if toml.table("pipenv").get("allow_prereleases"):
+        line = toml.line("pipenv", "allow_prereleases")
+        found.append(setting_ignored(toml.path, line, "pipenv.allow_prereleases", PRERELEASE_DETAIL))
     sources = toml.get("source")
     for source in sources if isinstance(sources, list) else []:
         url = str(source.get("url", "")) if isinstance(source, dict) else ""

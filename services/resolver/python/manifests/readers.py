@@ -92,7 +92,7 @@ def _of_declarations(path: str, declarations: Declarations, request: Request) ->
             raise ManifestError(path=own.path, line=own.line, reason=REFUSED_OPTIONS["-e"])
         requirements += chosen_requirements(project, canonical_names(own.extras), ())
         paths += project.files
-    check_hashes(declarations.requirements)
+    check_hashes(declarations.requirements, required=declarations.hashes_required)
     return Manifest(
         files={read: request.files[read] for read in dict.fromkeys(paths)},
         requirements=tuple(requirements),

@@ -79,13 +79,17 @@ class OwnProject:
 
 @dataclass(kw_only=True, slots=True)
 class Declarations:
-    """All that a manifest and its includes say; `paths` are the files read, in order."""
+    """All that a manifest and its includes say; `paths` are the files read, in order.
+
+    `hashes_required` says that a line demands a hash of each requirement.
+    """
 
     requirements: list[Declared] = field(default_factory=list)
     constraints: list[Declared] = field(default_factory=list)
     projects: list[OwnProject] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    hashes_required: bool = False
 
 
 def read_requirements(path: str, request: Request) -> Declarations:
@@ -157,7 +161,10 @@ class RequirementsReader:
         """Pass over an option that changes nothing, say that another is ignored, refuse all others."""
         option = re.split(r"[\s=]", text, maxsplit=1)[0]
         index = INDEX.fullmatch(text)
-        if option in WITHOUT_EFFECT or option == REQUIRE_HASHES or (index and self._request.is_registry(index["url"])):
+        if option == REQUIRE_HASHES:
+            self.found.hashes_required = True
+            return
+        if option in WITHOUT_EFFECT or (index and self._request.is_registry(index["url"])):
             return
         if option in IGNORED_OPTIONS:
             detail = f"{text[:80]}: {IGNORED_OPTIONS[option]}"

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from services.resolver.python.manifests.request import Request
 
 DETAIL = "packages come from the sandbox's own registry, whatever this says"
-OVERRIDES_DETAIL = "overrides are not applied; state the version that you want as a requirement"
+NOT_APPLIED_DETAIL = "it is not applied; state the versions that you want as requirements"
+PRERELEASE_DETAIL = "pre-releases are installed only where a requirement names one"
 UV = ("tool", "uv")
 REDIRECTING = (
     "index", "index-url", "extra-index-url", "find-links", "no-index", "sources", "index-strategy", "default-index",
 )  # fmt: skip
-OVERRIDES = "override-dependencies"
+NOT_APPLIED = ("override-dependencies", "exclude-newer", "prerelease", "resolution", "no-binary", "no-binary-package")
 # Arrays of tables with a `url`, in which other tools list their registries.
 SOURCES = (("tool", "poetry", "source"), ("tool", "pdm", "source"), ("tool", "hatch", "publish"))
+POETRY = ("tool", "poetry", "dependencies")
 UV_FILE = "uv.toml"
 # Files in `key = value` form, and the keys that would redirect.
 KEYS_OF_FILE = {
@@ -35,7 +37,7 @@ SETTING_FILES = frozenset((UV_FILE, *KEYS_OF_FILE))
 
 def toml_settings(toml: TomlFile, request: Request) -> list[Notice]:
     """What a pyproject.toml or a script's block sets and nobody follows."""
-    return [*_uv_settings(toml, UV, request), *_source_tables(toml, request)]
+    return [*_uv_settings(toml, UV, request), *_source_tables(toml, request), *_prereleases(toml)]
 
 
 def setting_files(directories: Sequence[str], request: Request) -> list[Notice]:
@@ -73,11 +75,11 @@ def _of_file(path: str, name: str, request: Request) -> Iterator[Notice]:
 
 def _uv_settings(toml: TomlFile, table: tuple[str, ...], request: Request) -> Iterator[Notice]:
     settings = toml.table(*table)
-    for key in (*REDIRECTING, OVERRIDES):
+    for key in (*REDIRECTING, *NOT_APPLIED):
         value = settings.get(key)
-        if not value or all(request.is_registry(url) for url in _urls(value)):
+        if not value or (key in REDIRECTING and all(request.is_registry(url) for url in _urls(value))):
             continue
-        detail = OVERRIDES_DETAIL if key == OVERRIDES else DETAIL
+        detail = DETAIL if key in REDIRECTING else NOT_APPLIED_DETAIL
         yield setting_ignored(toml.path, toml.line(*table, key), ".".join((*table, key)), detail)
 
 
@@ -86,6 +88,13 @@ def _source_tables(toml: TomlFile, request: Request) -> Iterator[Notice]:
         urls = _urls(toml.get(*keys) or "")
         if not all(request.is_registry(url) for url in urls):
             yield setting_ignored(toml.path, toml.line(*keys), ".".join(keys))
+
+
+def _prereleases(toml: TomlFile) -> Iterator[Notice]:
+    """Poetry's wish for pre-releases of a package."""
+    for name, fields in toml.table(*POETRY).items():
+        if isinstance(fields, dict) and fields.get("allow-prereleases"):
+            yield setting_ignored(toml.path, toml.line(*POETRY, name), f"{name}: allow-prereleases", PRERELEASE_DETAIL)
 
 
 def _urls(value: object) -> list[str]:

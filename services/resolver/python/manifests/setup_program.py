@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import tree_sitter_python
-from tree_sitter import Language, Parser, Query, QueryCursor
+from tree_sitter import Language, Parser
 
 from services.resolver.python.source import read_source
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 SETUP = frozenset({b"setup", b"setuptools.setup"})
 READ = frozenset({"name", "install_requires", "extras_require", "python_requires"})
+CALL = re.compile(rb"\bsetup[ \t]*\(")
+MAX_MENTIONS = 100
 MAX_LITERAL_BYTES = 512 * 1024
 
 
@@ -71,8 +75,15 @@ def _literal(node: Node) -> Any:
 
 
 def _find_call(root: Node) -> Node | None:
-    matches = QueryCursor(_calls()).captures(root).get("call", [])
-    return next((call for call in matches if _bytes(call.child_by_field_name("function")) in SETUP), None)
+    """The first call of setup(), looked for only where the text has such a word."""
+    for match in islice(CALL.finditer(_bytes(root)), MAX_MENTIONS):
+        start = root.start_byte + match.start()
+        node = root.descendant_for_byte_range(start, start + 1)
+        while node is not None and node.type in {"identifier", "attribute"}:
+            node = node.parent
+        if node is not None and node.type == "call" and _bytes(node.child_by_field_name("function")) in SETUP:
+            return node
+    return None
 
 
 def _assigned(root: Node) -> dict[str, Node]:
@@ -100,15 +111,5 @@ def _text(node: Node | None) -> str:
 
 
 @cache
-def _language() -> Language:
-    return Language(tree_sitter_python.language())
-
-
-@cache
 def _parser() -> Parser:
-    return Parser(_language())
-
-
-@cache
-def _calls() -> Query:
-    return Query(_language(), "(call) @call")
+    return Parser(Language(tree_sitter_python.language()))

@@ -14,6 +14,7 @@ from services.resolver.python.manifests.project import Choice, Project, check_py
 from services.resolver.python.manifests.requirements_file import Declared, RequirementsReader, parse_requirement
 from services.resolver.python.manifests.setup_program import SetupCall, read_setup_call
 from services.resolver.python.manifests.text import decode_manifest
+from services.resolver.python.manifests.toml_file import MAX_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,6 +94,8 @@ def _literal(path: str, line: int, value: Any) -> list[Declared]:
     items = value.splitlines() if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
         raise ManifestError(path=path, line=line, reason="the requirements must be a list of strings")
+    if len(items) > MAX_ENTRIES:
+        raise ManifestError(path=path, line=line, reason=f"more than {MAX_ENTRIES} requirements")
     return [_declared(path, line, item) for item in items if item.strip()]
 
 
@@ -113,6 +116,8 @@ def _listed(path: str, lines: list[str], start: int, value: str, reader: Require
         for name in text.removeprefix(FILE_DIRECTIVE).split(","):
             reader.read_line(path, start, f"-r {posixpath.normpath(name.strip())}")
         return reader.found.requirements[before:]
+    if text.count("\n") > MAX_ENTRIES:
+        raise ManifestError(path=path, line=start, reason=f"more than {MAX_ENTRIES} requirements")
     found = []
     line = start
     for item in (part.strip() for part in _items(text)):
@@ -134,11 +139,11 @@ def _parse(path: str, text: str) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser(strict=False)
     try:
         config.read_string(text, path)
+    except configparser.MissingSectionHeaderError as error:
+        raise ManifestError(path=path, line=error.lineno, reason="is not a setup.cfg: no [section] yet") from error
     except configparser.ParsingError as error:
         line = error.errors[0][0] if error.errors else 0
         raise ManifestError(path=path, line=line, reason="is not a setup.cfg: not a key = value line") from error
-    except configparser.MissingSectionHeaderError as error:
-        raise ManifestError(path=path, line=error.lineno, reason="is not a setup.cfg: no [section] yet") from error
     except configparser.Error as error:
         raise ManifestError(path=path, reason=f"is not a setup.cfg: {str(error).splitlines()[0][:200]}") from error
     return config

@@ -14,6 +14,10 @@ from services.resolver.python.manifests.text import decode_manifest
 TOML_PLACE = re.compile(r"\(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
 QUOTED = re.compile(r"\"([^\"\\]*)\"|'([^']*)'")
 MAX_ENTRIES = 20_000
+# The parser's time and memory grow with the square of how deep dotted keys go.
+MAX_DOTS_IN_LINE = 300
+MAX_DOTS = 100_000
+TOO_DEEP = "is nested too deep; no manifest needs that"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,7 @@ def read_toml(path: str, raw: bytes) -> TomlFile:
 
 def parse_toml(path: str, text: str, offset: int = 0) -> dict[str, Any]:
     """Parse TOML that begins after `offset` lines of its file; raises ManifestError."""
+    _check_dots(path, text, offset)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -128,7 +133,19 @@ def parse_toml(path: str, text: str, offset: int = 0) -> dict[str, Any]:
     except RecursionError as error:
         deep = "[" * 50 if "[" * 50 in text else "{"
         line = text[: text.find(deep)].count("\n") + 1 + offset
-        raise ManifestError(path=path, line=line, reason="is nested too deep; no manifest needs that") from error
+        raise ManifestError(path=path, line=line, reason=TOO_DEEP) from error
+
+
+def _check_dots(path: str, text: str, offset: int) -> None:
+    """Raise ManifestError for keys of very many parts: dots that stand in no string and no comment."""
+    total = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        if "." not in line:
+            continue
+        dots = QUOTED.sub("", line).partition("#")[0].count(".")
+        total += dots
+        if dots > MAX_DOTS_IN_LINE or total > MAX_DOTS:
+            raise ManifestError(path=path, line=number + offset, reason=TOO_DEEP)
 
 
 def _header(line: str) -> tuple[str, ...]:
