@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
-
+from qila.client.client import open_channel
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 
@@ -35,7 +34,7 @@ class Stack:
             "QILA_SANDBOX_IMAGE": subprocess.run(image, check=True, capture_output=True, text=True).stdout.strip(),
         }
         self._qila("up")
-        self.channel = grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)])
+        self.channel = open_channel(self.address)
         self.gateway = gateway_pb2_grpc.GatewayServiceStub(self.channel)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -64,6 +65,7 @@ class ExecStream:
 
     def __next__(self) -> pb.ExecEvent:
         if self._ended:
+            self._hear_out()
             raise StopIteration
         event = self._receive()
         self._begun = True
@@ -113,6 +115,13 @@ class ExecStream:
             )
         event: pb.ExecEvent = response.event
         return event
+
+    def _hear_out(self) -> None:
+        """Takes the call's own end, which follows at once: dropped before it, the call would look cancelled."""
+        if self._call is not None:
+            with contextlib.suppress(grpc.RpcError):
+                next(self._call, None)
+            self._call = None
 
     def _open(self) -> Any:
         if not self._begun and isinstance(self._request, pb.ExecRequest):

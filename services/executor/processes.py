@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -124,6 +125,8 @@ class ProcessTable:
         self._kill_container = kill_container
         self._on_disconnect = on_disconnect
         self._processes: dict[str, Process] = {}
+        # Those that have not ended: each start looks at them, and beside them hundreds are kept.
+        self._running: dict[str, Process] = {}
         self._unstarted: list[Process] = []
         self._forget: list[str] = []
         self._log = ProcessLog(directory.with_suffix(".jsonl"))
@@ -132,7 +135,7 @@ class ProcessTable:
     @property
     def running(self) -> Sequence[Process]:
         """Processes that have not ended."""
-        return [process for process in self._processes.values() if process.end is None]
+        return list(self._running.values())
 
     @property
     def all(self) -> Sequence[Process]:
@@ -319,6 +322,7 @@ class ProcessTable:
         )
         self._log.write(process.id, "ended", vars(end))
         process.end = end
+        self._running.pop(process.id, None)
         process.notify()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
         write_later(log.info, "process ended", end=kind, code=code, **ids)
@@ -343,12 +347,13 @@ class ProcessTable:
         process = Process(
             id=process_id, spec=spec, directory=directory, spool=Spool(directory, spec.output_limit_bytes)
         )
-        self._processes[process_id] = process
+        self._processes[process_id] = self._running[process_id] = process
         return process
 
     def _prune(self) -> None:
-        ended = [process for process in self._processes.values() if process.end is not None]
-        for process in ended[: max(len(ended) - MAX_KEPT + 1, 0)]:
+        surplus = len(self._processes) - len(self._running) - MAX_KEPT + 1
+        ended = (process for process in self._processes.values() if process.end is not None)
+        for process in list(itertools.islice(ended, max(surplus, 0))):
             self._log.write(process.id, "removed", {})
             self._remove(process)
         if self._log.is_long(len(self._processes)):
@@ -356,6 +361,7 @@ class ProcessTable:
 
     def _remove(self, process: Process) -> None:
         del self._processes[process.id]
+        self._running.pop(process.id, None)
         process.spool.close()
         shutil.rmtree(process.directory, ignore_errors=True)
 
@@ -368,6 +374,7 @@ class ProcessTable:
                 self._processes[process_id].start_time = fields["time"]
             elif what == "ended":
                 self._processes[process_id].end = ProcessEnd(**fields)
+                self._running.pop(process_id, None)
             else:
                 self._remove(self._processes[process_id])
         if self._log.exists:

@@ -140,6 +140,15 @@ def test_the_locks_of_all_tools_lead_to_the_same_packages(installs: Installs) ->
     assert len(locks) == 1
 
 
+@pytest.mark.parametrize("name", ["yarn.lock", "pnpm-lock.yaml"])
+def test_a_lock_that_the_manifest_left_behind_keeps_its_versions(name: str, installs: Installs) -> None:
+    manifest = json.loads((LOCKS / "package.json").read_bytes())
+    manifest["dependencies"]["once"] = "1.4.0"
+    made = installs.install("drifted", manifest, lock=lockfile(name))
+    assert made.packages() == PACKAGES | {"once": "1.4.0", "wrappy": "1.0.2"}
+    made.qila_lock(*DIRECT, "once@1.4.0")
+
+
 def test_install_scripts_run_only_where_they_may(installs: Installs) -> None:
     made = installs.install("unscripted", {"dependencies": {"core-js": "3.30.0"}}, scripts=False)
     assert "Install scripts that did not run: core-js@3.30.0" in made.output

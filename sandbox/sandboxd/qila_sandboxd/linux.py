@@ -15,7 +15,6 @@ INSTALL_USER = 1001
 USERS = {"program": PROGRAM_USER, "install": INSTALL_USER}
 
 _PR_SET_DUMPABLE = 4
-_PR_SET_CHILD_SUBREAPER = 36
 _CAPABILITY_VERSION_3 = 0x20080522
 _OWN_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
@@ -31,11 +30,6 @@ def _check(result: int) -> None:
 def set_undumpable() -> None:
     """Nobody of another user may trace this process or read its memory; children that do not exec inherit it."""
     _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
-
-
-def set_child_subreaper() -> None:
-    """Orphans below this process become its children."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def drop_capabilities() -> None:
@@ -90,34 +84,13 @@ def _process_ids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - numbers
 
 
-def descendants(ancestor: int) -> set[int]:
-    """Every process below `ancestor`, zombies included: one whose first thread has ended looks like a zombie too."""
-    children: dict[int, list[int]] = {}
-    for process in _process_ids():
-        try:
-            with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123 - Path costs a third of the scan
-                fields = file.read()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # The name before the last parenthesis is the program's own choice.
-        parent = int(fields[fields.rindex(b")") + 2 :].split(maxsplit=2)[1])
-        children.setdefault(parent, []).append(process)
-    found: set[int] = set()
-    remaining = [ancestor]
-    while remaining:
-        below = children.get(remaining.pop(), [])
-        remaining += [process for process in below if process not in found]
-        found.update(below)
-    return found
-
-
 def processes_of_user(user: int) -> set[int]:
     """Every process whose real, effective or saved user is `user`."""
     wanted = str(user).encode()
     found = set()
     for process in _process_ids():
         try:
-            with open(f"/proc/{process}/status", "rb") as file:  # noqa: PTH123 - as above
+            with open(f"/proc/{process}/status", "rb") as file:  # noqa: PTH123 - Path costs a third of the scan
                 status = file.read()
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import signal
 from typing import TYPE_CHECKING, Any
 
 from . import linux
-from .frames import Decoder, encode
 from .loop import READ, Loop, Timer
 from .spool import MAXIMUM_UNACKNOWLEDGED, Spool
+from .supervisors import FAILED, LEADER, STARTED, SWEPT, Order, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .nursery import Spare
-
 _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
-# Of a program that ends so soon only the end is told.
-_UNTOLD_SECONDS = 0.002
 
 
 class Stream:
@@ -38,23 +34,22 @@ class Process:
 
     Args:
         loop: where its descriptors and timers are watched.
-        spare: the supervisor that becomes its own.
-        order: fields of the leader's start order.
+        supervisor: one that has its order.
+        order: that order.
         timeout_seconds: 0 for none.
         changed: called when there is something new to send.
     """
 
     def __init__(
-        self, loop: Loop, spare: Spare, order: dict[str, Any], timeout_seconds: float, changed: Callable[[], None]
+        self, loop: Loop, supervisor: Supervisor, order: Order, timeout_seconds: float, changed: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._changed = changed
-        self._orders = spare.orders
-        self._decoder = Decoder()
-        self.streams = (Stream("stdout", spare.readers[0]), Stream("stderr", spare.readers[1]))
+        self._supervisor = supervisor
+        self._order = order
+        self.streams = (Stream("stdout", supervisor.readers[0]), Stream("stderr", supervisor.readers[1]))
+        # Known when its start is to be told: it has run for a moment then.
         self.pid: int | None = None
-        # Whether its start is to be told: before its first output, or when it has run for a moment.
-        self.is_told_of = False
         self.end: dict[str, Any] | None = None
         self.oom_kills = 0
         self.supervised = True
@@ -65,8 +60,7 @@ class Process:
         self._forgotten = False
         self._quiet: Timer | None = None
         self._limit: Timer | None = None
-        _launch(spare, order)
-        loop.watch(self._orders.fileno(), READ, self._hear_supervisor)
+        loop.watch(supervisor.orders.fileno(), READ, self._hear_supervisor)
         self._timeout = loop.later(timeout_seconds, lambda: self.kill("timed_out")) if timeout_seconds else None
         self._watch_pipes()
 
@@ -76,11 +70,7 @@ class Process:
             self._timeout.cancel()
         if self.supervised and self._kill_kind is None:
             self._kill_kind = kind
-            try:
-                self._orders.sendall(encode({"type": "kill"}))
-            except BrokenPipeError:
-                # It has just exited, so nobody is left to kill; its last words are still to be read.
-                return
+            self._supervisor.kill()
 
     def forget(self) -> None:
         """Nobody will ask any more: what comes from now on is read and dropped."""
@@ -150,7 +140,6 @@ class Process:
             return False
         if not self._discarding:
             stream.spool.append(data)
-            self.is_told_of = self.pid is not None
         return True
 
     def _after_read(self, more: bool) -> None:  # noqa: FBT001 - the answer of _read
@@ -164,32 +153,22 @@ class Process:
         self._changed()
 
     def _hear_supervisor(self, _events: int) -> None:
-        try:
-            data = self._orders.recv(_READ_BYTES)
-        except ConnectionResetError:
-            # It exited without having read a kill order that came too late.
-            data = b""
-        if not data:
+        reports = self._supervisor.reports()
+        if reports is None:
             self._lose_supervisor()
             return
-        self._decoder.feed(data)
-        while (frame := self._decoder.next()) is not None:
-            header = frame[0]
-            if header["type"] == "started":
-                self.pid = header["pid"]
-                self._loop.later(_UNTOLD_SECONDS, self._tell_start)
-            elif header["type"] == "failed":
-                self._conclude({"kind": "start_failed", "error": header["error"], "detail": header["detail"]})
-            elif header["type"] == "leader":
-                self._judge(header["status"], by_kill=header["by_kill"])
-            elif header["type"] == "swept":
-                self._after_sweep(clean=header["clean"])
+        for kind, value, detail in reports:
+            if kind == STARTED:
+                self.pid = value
+            elif kind == FAILED:
+                code = errno.errorcode.get(value, "EIO")
+                explained = f"{self._order.stage(detail)}: {os.strerror(value)}"
+                self._conclude({"kind": "start_failed", "error": code, "detail": explained})
+            elif kind == LEADER:
+                self._judge(value, by_kill=bool(detail))
+            elif kind == SWEPT:
+                self._after_sweep(clean=bool(value))
         self._changed()
-
-    def _tell_start(self) -> None:
-        if not self.is_told_of:
-            self.is_told_of = True
-            self._changed()
 
     def _judge(self, status: int, *, by_kill: bool) -> None:
         self.oom_kills = linux.read_oom_kills() - self._oom_kills_before
@@ -211,8 +190,8 @@ class Process:
 
     def _lose_supervisor(self) -> None:
         self.supervised = False
-        self._loop.unwatch(self._orders.fileno())
-        self._orders.close()
+        self._loop.unwatch(self._supervisor.orders.fileno())
+        self._supervisor.close()
         if self._outcome is None:
             self._conclude({"kind": "unkillable", "detail": "the supervisor was lost, and with it the lineage"})
         self._changed()
@@ -258,12 +237,3 @@ class Process:
                 timer.cancel()
         self._watch_pipes()
         self._changed()
-
-
-def _launch(spare: Spare, order: dict[str, Any]) -> None:
-    """Give the leader its order, past the supervisor, which only has to know that it has begun."""
-    # First the supervisor: it makes the leader if there is none yet. If it cannot, nobody will read the order: then
-    # its end of the leader's socket closes, and it says what was in the way.
-    spare.orders.sendall(encode({"type": "start"}))
-    with spare.leader, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        spare.leader.sendall(encode(order | {"type": "start"}))

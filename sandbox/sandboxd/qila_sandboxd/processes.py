@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 from .environment import environment
 from .frames import MAXIMUM_PAYLOAD, Header
 from .linux import USERS
-from .nursery import Nursery
 from .paths import WORKSPACE
 from .process import Process
+from .supervisors import Order, Supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .loop import Loop
 
-# The next spare supervisor is forked when the program that took the last one has surely been started.
+# The next supervisor is spawned when the program that took the last one has surely been started.
 _SPARE_SECONDS = 0.02
+_AT_LIMIT = "no new process: the sandbox is at its limit"
 
 
 class Processes:
@@ -42,8 +43,8 @@ class Processes:
         self._told_started: set[str] = set()
         self._told_ended: set[str] = set()
         self._connected = False
-        self._nursery = Nursery()
-        self._nursery.order()
+        self._supervisors = Supervisors()
+        self._supervisors.prepare()
 
     def welcome(self) -> list[dict[str, Any]]:
         """Rows of the `welcome` frame."""
@@ -118,7 +119,7 @@ class Processes:
             more = False
             for name, process in self._known.items():
                 for stream in process.streams:
-                    is_told_of = process.is_told_of or process.end is not None
+                    is_told_of = process.pid is not None or process.end is not None
                     if not is_told_of or stream.spool.sent == stream.spool.end:
                         continue
                     if not self._has_room():
@@ -129,29 +130,35 @@ class Processes:
         self._tell_ended()
 
     def _start(self, name: str, header: Header) -> None:
-        user = USERS[header["user"]]
-        order = {
-            "argv": header["argv"],
-            "env": environment(user, header["env"]),
-            "cwd": os.path.join(WORKSPACE, header["cwd"]),  # noqa: PTH118 - texts of the sandbox, not paths of ours
-            "user": user,
-            "background": header["background"],
-        }
-        if not order["argv"]:
+        if not header["argv"]:
             self._failed[name] = {"kind": "start_failed", "error": "EINVAL", "detail": "argv is empty"}
             return
         if name in self._lingering:
             self._failed[name] = {"kind": "start_failed", "error": "EEXIST", "detail": "the id was used before"}
             return
+        user = USERS[header["user"]]
+        order = Order(
+            argv=header["argv"],
+            env=environment(user, header["env"]),
+            cwd=os.path.join(WORKSPACE, header["cwd"]),  # noqa: PTH118 - texts of the sandbox, not paths of ours
+            user=user,
+            background=header["background"],
+        )
         try:
-            spare = self._nursery.take()
+            packed = order.packed()
+        except ValueError as error:
+            detail = f"program {order.argv[0]}: {error}"
+            self._failed[name] = {"kind": "start_failed", "error": "EINVAL", "detail": detail}
+            return
+        try:
+            supervisor = self._supervisors.take()
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "EIO")
-            detail = "no new process: the sandbox is at its limit"
-            self._failed[name] = {"kind": "start_failed", "error": code, "detail": detail}
+            self._failed[name] = {"kind": "start_failed", "error": code, "detail": _AT_LIMIT}
             return
-        self._known[name] = Process(self._loop, spare, order, header["timeout_ms"] / 1000, self.pump)
-        self._loop.later(_SPARE_SECONDS, self._nursery.order)
+        supervisor.start(packed)
+        self._known[name] = Process(self._loop, supervisor, order, header["timeout_ms"] / 1000, self.pump)
+        self._loop.later(_SPARE_SECONDS, self._supervisors.prepare)
 
     def _drop(self, name: str) -> None:
         process = self._known.pop(name)
@@ -163,7 +170,7 @@ class Processes:
 
     def _tell_started(self) -> None:
         for name, process in self._known.items():
-            if process.is_told_of and process.end is None and name not in self._told_started:
+            if process.pid is not None and process.end is None and name not in self._told_started:
                 self._told_started.add(name)
                 self._send({"type": "started", "process": name, "pid": process.pid}, b"")
 

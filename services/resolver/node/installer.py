@@ -71,15 +71,16 @@ def install_commands(
     """Solve and install a manifest, or install exactly what a lock that agrees with it holds (`frozen`).
 
     The lock may be npm's, yarn's, pnpm's or a qila.lock.json: npm installs them all, and the native lock of the
-    environment is npm's. Without `frozen`, the versions of npm's own locks are only preferred. Raises LockError if the
-    lock cannot be read, or names what npm's registry does not have (links, git, local files); ManifestError.
+    environment is npm's. Without `frozen`, the versions of the lock, or else of the previous one, are only preferred.
+    Raises LockError if the lock cannot be read, or names what npm's registry does not have (links, git, local files);
+    ManifestError.
     """
     content: bytes | None
     if lock is not None and frozen:
         manifest, content, steps = _frozen(package_json, lock)
     else:
-        manifest, content = _manifest(package_json), _preferred(lock, previous_lock)
-        steps = (solve_step(),)
+        manifest = _manifest(package_json)
+        content, steps = _preferred(package_json, lock, previous_lock)
     staged = [StagedFile(path=MANIFEST, content=manifest)]
     if content:
         staged.append(StagedFile(path=LOCK, content=content))
@@ -141,11 +142,19 @@ def _frozen(package_json: bytes, lock: Lockfile) -> tuple[bytes, bytes, tuple[St
     return (*files_of_graph(graph_of(package_json, lock)), (complete_step(),))
 
 
-def _preferred(lock: Lockfile | None, previous_lock: bytes | None) -> bytes | None:
-    """A lock whose versions npm takes where the manifest allows them."""
-    if lock is None or kind_of(lock) is not LockKind.NPM:
-        return previous_lock
-    return _without_addresses(lock)
+def _preferred(
+    package_json: bytes, lock: Lockfile | None, previous_lock: bytes | None
+) -> tuple[bytes | None, tuple[Step, ...]]:
+    """A lock whose versions npm takes where the manifest allows them, and the steps that solve the rest."""
+    if lock is None:
+        return previous_lock, (solve_step(),)
+    if kind_of(lock) is LockKind.NPM:
+        return _without_addresses(lock), (solve_step(),)
+    if kind_of(lock) is LockKind.QILA:
+        _, content = files_of_qila_lock(lock.content, lock.name)
+    else:
+        _, content = files_of_graph(graph_of(package_json, lock, partly=True))
+    return content, (complete_step(), solve_step())
 
 
 def _without_addresses(lock: Lockfile) -> bytes:

@@ -77,14 +77,23 @@ def read_lock(lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPa
     raise LockError(name=lockfile.name, line=1, reason="is no lock of npm, yarn or pnpm")
 
 
-def graph_of(package_json: bytes, lockfile: Lockfile) -> Graph:
-    """What yarn's or pnpm's lock pins for a manifest; raises LockError, ManifestError."""
+def graph_of(package_json: bytes, lockfile: Lockfile, *, partly: bool = False) -> Graph:
+    """What yarn's or pnpm's lock pins for a manifest, or for as much of it as the lock answers (`partly`).
+
+    Raises LockError, ManifestError.
+    """
     if kind_of(lockfile) is LockKind.PNPM:
         return PnpmLock(text_of(lockfile), lockfile.name).graph()
     manifest = read_manifest(package_json)
     optional = _ranges(manifest, "optionalDependencies")
     needed = {name: wanted for name, wanted in root_ranges(manifest).items() if name not in optional}
-    return read_yarn_lock(text_of(lockfile), lockfile.name).graph(needed, optional)
+    lock = read_yarn_lock(text_of(lockfile), lockfile.name)
+    if partly:
+        needed, optional = (
+            {name: wanted for name, wanted in ranges.items() if lock.key_of(name, wanted)}
+            for ranges in (needed, optional)
+        )
+    return lock.graph(needed, optional)
 
 
 def lock_drift(package_json: bytes, lockfile: Lockfile) -> list[tuple[str, str]]:

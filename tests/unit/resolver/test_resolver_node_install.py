@@ -110,6 +110,22 @@ def test_a_manifest_that_moved_on_is_told(name: str) -> None:
     assert "^2.1.0" in differences["ms"]
 
 
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_lock_that_the_manifest_left_behind_is_preferred_as_far_as_it_goes(name: str) -> None:
+    manifest = json.loads(PACKAGE_JSON)
+    manifest["dependencies"]["once"] = "1"
+    package_json = json.dumps(manifest).encode()
+    options: dict[str, Any] = {"package_json": package_json, "previous_lock": None, "scripts": True, "frozen": False}
+    commands = install_commands(ENVIRONMENT, lock=foreign(name), **options)
+    staged = {file.path: json.loads(file.content) for file in commands.staged}
+    assert staged["package.json"]["dependencies"] == manifest["dependencies"]
+    assert staged["package-lock.json"]["packages"]["node_modules/ms"]["version"] == "2.0.0"
+    assert [step.kind for step in commands.steps] == [StepKind.SOLVE, StepKind.SOLVE, StepKind.INSTALL]
+    if name == "yarn.lock":
+        with pytest.raises(LockError, match="nothing answers once@1"):
+            install_commands(ENVIRONMENT, lock=foreign(name), **options | {"frozen": True})
+
+
 def test_npms_lock_is_read_with_its_drift_and_scripts() -> None:
     entry = {"version": "1.0.0", "integrity": f"sha1-x {SHA512}", "license": "MIT", "hasInstallScript": True}
     inner = {"version": "2.0.0", "dependencies": {"a": "*"}}

@@ -1,0 +1,407 @@
+/* A supervisor: root, and the parent of one program and of all its orphans, which can neither kill nor leave it.
+
+   The first process starts it before it is needed. Standard input is a socket to the first process, standard output and
+   standard error are the program's pipes. From the first process comes one order (`struct order`, then its texts), then
+   at any time a byte: kill. To it go reports (`struct report`). It exits when no process of the lineage is left.
+
+   It is in C because a program's start is what everybody waits for: a Python process takes milliseconds to fork, to
+   forget itself and to be forgotten, and this one takes a tenth of one. Nothing of what programs say is read here; of
+   the process table, only numbers. */
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FIRST_PROCESS = STDIN_FILENO };
+enum { MAXIMUM_TEXT = 8 << 20, MAXIMUM_TEXTS = 1 << 20, MAXIMUM_PROCESSES = 1 << 16, MAXIMUM_ID = 1 << 22 };
+/* Programs go first when memory runs out, on the machine as in the container. */
+enum { PROGRAM_OOM_SCORE = 500, LOWEST_PRIORITY = 19 };
+/* Of a program that ends so soon only the end is told. */
+enum { UNTOLD_NANOSECONDS = 2000000, SECOND = 1000000000 };
+/* A fork bomb that outruns the stopping is killed in rounds. */
+enum { SWEEP_SECONDS = 10, LOOKS = 2, MAXIMUM_STOP_ROUNDS = 100, PAUSE_NANOSECONDS = 1000000 };
+
+/* Behind it: the working directory, the arguments, the variables, each ended by NUL; `size` is that of all. */
+struct order {
+    uint32_t size, user, background, arguments, variables;
+};
+
+enum stage { PREPARING, DIRECTORY, PROGRAM };
+enum kind { STARTED = 1, FAILED, LEADER, SWEPT };
+
+/* STARTED: process id. FAILED: errno, stage. LEADER: wait status, whether the sweep killed it. SWEPT: nobody left. */
+struct report {
+    int32_t kind, value, detail;
+};
+
+struct failure {
+    int32_t error, stage;
+};
+
+static pid_t leader;
+static bool leader_ended, sweeping, childless;
+/* Closes by itself when the leader's exec succeeds; -1 when that is known. */
+static int exec_failure = -1;
+
+static void tell(enum kind kind, int value, int detail) {
+    struct report report = {kind, value, detail};
+    /* Whether anybody hears it is not our concern: without the first process the kernel ends us all. */
+    (void)!send(FIRST_PROCESS, &report, sizeof report, MSG_NOSIGNAL);
+}
+
+/* Reads exactly `size` bytes; false when the first process is gone. */
+static bool read_whole(void *target, size_t size) {
+    for (size_t done = 0; done < size;) {
+        ssize_t count = read(FIRST_PROCESS, (char *)target + done, size - done);
+        if (count <= 0 && !(count < 0 && errno == EINTR))
+            return false;
+        done += count < 0 ? 0 : (size_t)count;
+    }
+    return true;
+}
+
+/* The leader: from the fork to the program. */
+
+static void fail(int report, enum stage stage) {
+    struct failure failure = {errno, stage};
+    (void)!write(report, &failure, sizeof failure);
+    _exit(127);
+}
+
+static bool raise_oom_score(void) {
+    char text[16] = "";
+    int file = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (file < 0 || read(file, text, sizeof text - 1) < 0)
+        return false;
+    bool done = atoi(text) >= PROGRAM_OOM_SCORE || dprintf(file, "%d", PROGRAM_OOM_SCORE) > 0;
+    return close(file) == 0 && done;
+}
+
+/* Takes the user's id, its own group alone, and umask 022. The capabilities go with the id. */
+static bool become(uint32_t user) {
+    umask(022);
+    return setgroups(1, &user) == 0 && setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0;
+}
+
+static const char *search_path(char **environment) {
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, "PATH=", 5) == 0)
+            return *environment + 5;
+    return "/bin:/usr/bin";
+}
+
+/* Becomes the program, looked for in the program's own PATH as a shell does; returns with errno if it cannot. */
+static void execute(char **arguments, char **environment) {
+    if (strchr(arguments[0], '/') != NULL) {
+        execve(arguments[0], arguments, environment);
+        return;
+    }
+    int failure = ENOENT;
+    char *path = malloc(strlen(search_path(environment)) + strlen(arguments[0]) + 2);
+    for (const char *start = search_path(environment); path != NULL; start++) {
+        size_t length = strcspn(start, ":");
+        sprintf(path, "%.*s%s%s", (int)length, start, length > 0 ? "/" : "", arguments[0]);
+        execve(path, arguments, environment);
+        if (errno != ENOENT && errno != ENOTDIR && failure == ENOENT)
+            failure = errno;
+        start += length;
+        if (*start == '\0')
+            break;
+    }
+    errno = path == NULL ? ENOMEM : failure;
+}
+
+static void lead(const struct order *order, char **texts, int report) {
+    sigset_t none;
+    struct rlimit no_core = {0, 0};
+    int null = open("/dev/null", O_RDONLY);
+    sigemptyset(&none);
+    /* The program's two pipes stand at their places already; in the place of the socket to the first process comes
+       what has nothing to say. */
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || close(null) < 0 || setsid() < 0 || !raise_oom_score()
+        || setrlimit(RLIMIT_CORE, &no_core) < 0
+        || (order->background && setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY) < 0) || !become(order->user)
+        || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        fail(report, PREPARING);
+    if (chdir(texts[0]) < 0)
+        fail(report, DIRECTORY);
+    execute(texts + 1, texts + 1 + order->arguments + 1);
+    fail(report, PROGRAM);
+}
+
+/* The start. */
+
+/* Where each text begins: the directory, the arguments, NULL, the variables, NULL. */
+static char **divide(const struct order *order, char *text) {
+    const char *end = text + order->size;
+    uint32_t count = 1 + order->arguments + order->variables;
+    char **texts = calloc(count + 2, sizeof *texts);
+    if (texts == NULL || order->size == 0 || end[-1] != '\0')
+        return NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (text == end)
+            return NULL;
+        texts[i <= order->arguments ? i : i + 1] = text;
+        text += strlen(text) + 1;
+    }
+    return texts;
+}
+
+/* Waits for the order and forks the leader. */
+static bool launch(void) {
+    struct order order;
+    if (!read_whole(&order, sizeof order))
+        return false;
+    char *text = NULL, **texts = NULL;
+    int ends[2];
+    bool fits = order.size <= MAXIMUM_TEXT && order.arguments >= 1 && order.arguments <= MAXIMUM_TEXTS
+                && order.variables <= MAXIMUM_TEXTS;
+    errno = E2BIG;
+    if (fits && (text = malloc(order.size + 1)) != NULL) {
+        if (!read_whole(text, order.size))
+            return false;
+        texts = divide(&order, text);
+        errno = texts == NULL ? EINVAL : 0;
+    }
+    if (texts == NULL || pipe2(ends, O_CLOEXEC) < 0 || (leader = fork()) < 0) {
+        tell(FAILED, errno, PREPARING);
+        return false;
+    }
+    if (leader == 0)
+        lead(&order, texts, ends[1]);
+    exec_failure = ends[0];
+    close(ends[1]);
+    /* Held here too, the pipes would not end with the program. */
+    close(STDOUT_FILENO);
+    close(STDERR_FILENO);
+    free(texts);
+    free(text);
+    return true;
+}
+
+/* Learns how the exec went. Does not wait if the pipe is ready or the leader dead. */
+static void settle_exec(void) {
+    struct failure failure;
+    if (exec_failure < 0)
+        return;
+    ssize_t count = read(exec_failure, &failure, sizeof failure);
+    close(exec_failure);
+    exec_failure = -1;
+    if (count == sizeof failure) {
+        leader_ended = true;
+        tell(FAILED, failure.error, failure.stage);
+    }
+}
+
+/* The ends. */
+
+static void reap(void) {
+    int status;
+    pid_t process;
+    while ((process = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (process != leader)
+            continue;
+        settle_exec();
+        if (!leader_ended)
+            tell(LEADER, status, sweeping && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        leader_ended = true;
+    }
+    childless = process < 0 && errno == ECHILD;
+}
+
+/* The stop-sweep: kill a changing set of processes until two looks find none. It forks nothing. */
+
+static struct {
+    int32_t id, parent;
+} table[MAXIMUM_PROCESSES];
+static int found[MAXIMUM_PROCESSES], stopped[MAXIMUM_PROCESSES];
+static bool is_below[MAXIMUM_ID + 1], is_stopped[MAXIMUM_ID + 1];
+
+/* The parent of a process; 0 if it is gone. */
+static int parent_of(const char *name) {
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%.16s/stat", name);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    text[size < 0 ? 0 : size] = '\0';
+    /* The name before the last parenthesis is the program's own choice. Behind it: " S PARENT". */
+    const char *behind = strrchr(text, ')');
+    return behind == NULL || strlen(behind) < 4 ? 0 : atoi(behind + 4);
+}
+
+/* Reads the process table; -1 if it cannot be read whole. */
+static int read_table(void) {
+    int count = 0;
+    DIR *directory = opendir("/proc");
+    if (directory == NULL)
+        return -1;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        int id = atoi(entry->d_name), parent = id > 0 ? parent_of(entry->d_name) : 0;
+        if (parent <= 0)
+            continue;
+        if (count == MAXIMUM_PROCESSES || id > MAXIMUM_ID || parent > MAXIMUM_ID) {
+            count = -1;
+            break;
+        }
+        table[count].id = id;
+        table[count++].parent = parent;
+    }
+    closedir(directory);
+    return count;
+}
+
+/* Every process below this one into `found`, zombies included: one whose first thread has ended looks like a zombie
+   too. Returns how many, or -1. */
+static int find_descendants(void) {
+    int size = read_table(), count = 0, own = getpid();
+    is_below[own] = true;
+    /* Most parents come before their children: few rounds are needed. */
+    for (bool more = size > 0; more;) {
+        more = false;
+        for (int i = 0; i < size; i++) {
+            if (is_below[table[i].parent] && !is_below[table[i].id]) {
+                is_below[table[i].id] = more = true;
+                found[count++] = table[i].id;
+            }
+        }
+    }
+    for (int i = 0; i < count; i++)
+        is_below[found[i]] = false;
+    return size < 0 ? -1 : count;
+}
+
+/* Stops all until two looks show nothing new: what stands still cannot fork. Returns how many, or -1. */
+static int stop_all(void) {
+    int count = 0;
+    for (int round = 0, quiet = 0; round < MAXIMUM_STOP_ROUNDS && quiet < LOOKS && count >= 0; round++) {
+        int size = find_descendants(), before = count;
+        for (int i = 0; i < size; i++) {
+            if (is_stopped[found[i]] || count == MAXIMUM_PROCESSES)
+                continue;
+            is_stopped[found[i]] = true;
+            kill(found[i], SIGSTOP);
+            stopped[count++] = found[i];
+        }
+        quiet = count == before ? quiet + 1 : 0;
+        if (size < 0)
+            quiet = LOOKS;
+        if (size < 0 && count == 0)
+            return -1;
+    }
+    for (int i = 0; i < count; i++)
+        is_stopped[stopped[i]] = false;
+    return count;
+}
+
+/* Returns whether nobody is left. */
+static bool sweep(void) {
+    struct timespec now, pause = {0, PAUSE_NANOSECONDS};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (time_t deadline = now.tv_sec + SWEEP_SECONDS, looks = 0; looks < LOOKS;) {
+        int count = stop_all();
+        looks = count == 0 ? looks + 1 : 0;
+        if (count == 0)
+            continue;
+        for (int i = 0; i < count; i++)
+            kill(stopped[i], SIGKILL);
+        reap();
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > deadline)
+            return false;
+        /* The kernel needs a moment to take them down. */
+        nanosleep(&pause, NULL);
+        reap();
+    }
+    return true;
+}
+
+static void obey(void) {
+    char order;
+    if (!read_whole(&order, sizeof order))
+        exit(0);
+    /* A leader that ended before the kill has ended by itself. */
+    reap();
+    sweeping = true;
+    tell(SWEPT, sweep(), 0);
+}
+
+/* The loop. */
+
+static void note_child(int number) {
+    /* It only has to interrupt the wait. */
+    (void)number;
+}
+
+static void prepare(void) {
+    struct sigaction on_child = {.sa_handler = note_child};
+    sigset_t children;
+    /* Nobody of another user may trace this process or read its memory. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    /* Orphans below this process become its children. */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+        exit(1);
+    close_range(STDERR_FILENO + 1, ~0U, 0);
+    /* What the first process ignores would stay so through exec. */
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigaction(SIGCHLD, &on_child, NULL);
+    /* Its signal comes only while we wait. */
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+}
+
+/* What is left of the time before the start is told. */
+static struct timespec left_until(const struct timespec *due) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t left = (int64_t)(due->tv_sec - now.tv_sec) * SECOND + due->tv_nsec - now.tv_nsec;
+    return (struct timespec){0, left > 0 ? left : 0};
+}
+
+int main(void) {
+    sigset_t none;
+    struct timespec due;
+    sigemptyset(&none);
+    prepare();
+    if (!launch())
+        return 0;
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_nsec += UNTOLD_NANOSECONDS;
+    for (bool is_told_of = false; !childless;) {
+        struct pollfd ready[2] = {{FIRST_PROCESS, POLLIN, 0}, {exec_failure, POLLIN, 0}};
+        struct timespec left = left_until(&due);
+        bool is_to_tell = exec_failure < 0 && !leader_ended && !is_told_of;
+        int count = ppoll(ready, 2, is_to_tell ? &left : NULL, &none);
+        if (count > 0 && ready[1].revents != 0)
+            settle_exec();
+        if (count > 0 && ready[0].revents != 0)
+            obey();
+        reap();
+        left = left_until(&due);
+        if (is_to_tell && !leader_ended && left.tv_nsec == 0) {
+            is_told_of = true;
+            tell(STARTED, leader, 0);
+        }
+    }
+    return 0;
+}
