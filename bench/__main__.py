@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import execs, mirror
+from bench import ecosystems, execs, mirror, plans
 from bench.figures import Figure, figure, table
 from bench.profile_cost import profile_cost
-from bench.stack import ROOT, running_stack
+from bench.stack import ROOT, Stack, running_stack
 
 OUT = ROOT / "bench" / "out"
-MEASURES = {
+MEASURES: dict[str, Callable[[Stack], Figure | list[Figure]]] = {
     "true": execs.exec_of_true,
     "output": execs.output,
     "second": execs.second_exec,
+    "overhead": execs.overhead_of_second_exec,
+    "python": ecosystems.python,
+    "node": ecosystems.node,
+    "plan": plans.plan_of_large_tree,
     "install": mirror.warm_install,
     "download": mirror.warm_download,
 }
@@ -29,7 +34,8 @@ def main(names: list[str]) -> None:
     with running_stack() as stack:
         for name in names or MEASURES:
             print(f"bench: {name} …", file=sys.stderr, flush=True)
-            figures.append(MEASURES[name](stack))
+            measured = MEASURES[name](stack)
+            figures += measured if isinstance(measured, list) else [measured]
     if not names:
         print("bench: profile …", file=sys.stderr, flush=True)
         figures += [figure(row.name, row.ours, row.unconfined, "without a seccomp filter") for row in profile_cost()]

@@ -11,6 +11,17 @@ OUTPUT_BYTES = 20_000_000
 TRUE_RUNS = 40
 OUTPUT_RUNS = 7
 SECOND_RUNS = 5
+OVERHEAD_RUNS = 40
+TREE_FILES = 500
+TREE_SOURCE = "import json\n\n\ndef dump(value):\n    return json.dumps(value)\n"
+TREE_MAIN = "import six\nprint(six.text_type('done'))\n"
+# The least that a caller of subprocess can see: from fork to exit, on the clock of this machine.
+PROCESS_TIMER = """
+import subprocess, time
+start = time.perf_counter()
+subprocess.run(["python3", "main.py"], check=True, stdout=subprocess.PIPE)
+print((time.perf_counter() - start) * 1000)
+"""
 
 
 def exec_of_true(stack: Stack) -> Figure:
@@ -53,3 +64,23 @@ def second_exec(stack: Stack) -> Figure:
 def expect_install(stack: Stack, request: pb.ExecRequest, *, wanted: bool) -> None:
     if stack.exec(request)[1] is not wanted:
         raise SystemExit(f"an install was {'missing' if wanted else 'not expected'}")
+
+
+def overhead_of_second_exec(stack: Stack) -> Figure:
+    """A program of 500 files, nothing to install, against its own process, timed from inside the same sandbox."""
+    sandbox_id = stack.create()
+    for number in range(TREE_FILES - 2):
+        stack.put(sandbox_id, f"package{number % 20}/module{number}.py", TREE_SOURCE.encode())
+    stack.put(sandbox_id, "main.py", TREE_MAIN.encode())
+    stack.put(sandbox_id, "requirements.txt", b"six\n")
+    program = pb.ExecRequest(sandbox_id=sandbox_id, program=pb.Program(file="main.py"))
+    timer = pb.Command(argv=["python3", "-c", PROCESS_TIMER])
+    bare = pb.ExecRequest(sandbox_id=sandbox_id, command=timer)
+    expect_install(stack, program, wanted=True)
+    rows = []
+    for _ in range(OVERHEAD_RUNS):
+        ours = milliseconds(lambda: expect_install(stack, program, wanted=False))
+        rows.append((ours, float(stack.output(bare))))
+    name = f"second exec of a program in a tree of {TREE_FILES} files"
+    label = "the bare process, timed inside the sandbox"
+    return figure(name, [row[0] for row in rows], [row[1] for row in rows], label)

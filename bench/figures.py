@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One row: medians in milliseconds; `ratio` is baseline / ours, so above 1 means that ours is faster."""
+    """One row: medians in milliseconds; `ratio` is baseline / ours, so above 1 means that ours is faster.
+
+    `overhead` is what ours takes longer than the baseline, in milliseconds; below 0 if it is faster.
+    """
 
     name: str
     ours: float
@@ -18,6 +21,7 @@ class Figure:
     baseline_name: str
     ratio: float
     runs: int
+    overhead: float
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -35,13 +39,23 @@ def compare(name: str, ours: Callable[[], object], baseline: Callable[[], object
 
 def figure(name: str, ours: list[float], baseline: list[float], label: str) -> Figure:
     mine, theirs = statistics.median(ours), statistics.median(baseline)
-    return Figure(name=name, ours=mine, baseline=theirs, baseline_name=label, ratio=theirs / mine, runs=len(ours))
+    return Figure(
+        name=name,
+        ours=mine,
+        baseline=theirs,
+        baseline_name=label,
+        ratio=theirs / mine,
+        runs=len(ours),
+        overhead=mine - theirs,
+    )
 
 
 def table(figures: list[Figure]) -> str:
-    lines = ["| figure | ours, ms | baseline | baseline, ms | times faster | runs |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {row.name} | {row.ours:.1f} | {row.baseline_name} | {row.baseline:.1f} | {row.ratio:.1f} | {row.runs} |"
-        for row in figures
-    ]
-    return "\n".join(lines) + "\n"
+    header = ["figure", "ours, ms", "baseline", "baseline, ms", "times faster", "overhead, ms", "runs"]
+    rows = [header, ["---"] * len(header), *map(cells, figures)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def cells(row: Figure) -> list[str]:
+    ours, baseline = f"{row.ours:.1f}", f"{row.baseline:.1f}"
+    return [row.name, ours, row.baseline_name, baseline, f"{row.ratio:.1f}", f"{row.overhead:.1f}", str(row.runs)]

@@ -58,13 +58,22 @@ class Stack:
     def exec(self, request: pb.ExecRequest) -> tuple[int, bool]:
         """Runs to the end; returns the bytes of output and whether anything was installed."""
         size, installed = 0, False
-        for response in self.gateway.Exec(request):
-            event = response.event
+        for event in self._events(request):
             size += len(event.output.data) if event.output.phase == pb.PHASE_RUN else 0
             installed |= event.phase_started.phase == pb.PHASE_INSTALL
-            if event.HasField("ended") and event.ended.exited != 0:
-                raise SystemExit(f"an exec of the benchmark ended otherwise than well: {event.ended}")
         return size, installed
+
+    def output(self, request: pb.ExecRequest) -> bytes:
+        """Runs to the end; returns what the run wrote to stdout."""
+        outputs = [event.output for event in self._events(request) if event.output.phase == pb.PHASE_RUN]
+        return b"".join(output.data for output in outputs if output.stream == pb.STREAM_STDOUT)
+
+    def _events(self, request: pb.ExecRequest) -> Iterator[pb.ExecEvent]:
+        for response in self.gateway.Exec(request):
+            ended = response.event.ended
+            if response.event.HasField("ended") and (ended.WhichOneof("end") != "exited" or ended.exited):
+                raise SystemExit(f"an exec of the benchmark ended otherwise than well: {ended}")
+            yield response.event
 
     def command(self, sandbox_id: str, *argv: str) -> int:
         return self.exec(pb.ExecRequest(sandbox_id=sandbox_id, command=pb.Command(argv=argv)))[0]

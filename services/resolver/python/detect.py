@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement as ParsedRequirement
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # The platform of every sandbox, as the table names platforms.
 PLATFORM = "linux"
+# In so many files broken parts are looked for everywhere; of further ones only what their imports need is read.
+WHOLE_FILES = 200
 
 
 class Detector:
@@ -47,6 +50,7 @@ class Detector:
         self._found = Detection()
         self._seen: set[str] = set()
         self._noticed: set[tuple[str, str]] = set()
+        self._scanned = 0
 
     def require(self, module: str) -> None:
         """Count a module that Python itself is told to run as imported."""
@@ -70,7 +74,8 @@ class Detector:
         return self._found
 
     def _scan_file(self, path: str) -> list[str]:
-        scan = scan_program(path, self._files[path], self._python)
+        self._scanned += 1
+        scan = scan_program(path, self._files[path], self._python, whole=self._scanned <= WHOLE_FILES)
         self._report_problem(path, scan)
         self._found.hints += [(path, hint) for hint in scan.hints]
         needed, skipped = needed_imports(
@@ -148,7 +153,7 @@ class Detector:
         if provider.platform not in {"", PLATFORM}:
             self._notice(NoticeKind.NOT_ON_THIS_PLATFORM, path, item, provider.requirement)
             return
-        name = str(canonicalize_name(ParsedRequirement(provider.requirement).name))
+        name = _canonical_name(provider.requirement)
         if canonicalize_name(provider.module) != name:
             self._notice(NoticeKind.ALIAS_USED, path, item, provider.requirement)
         origin = Origin(
@@ -176,3 +181,9 @@ class Detector:
         if (kind.value, top) not in self._noticed:
             self._noticed.add((kind.value, top))
             self._found.notices.append(Notice(kind=kind, path=path, line=item.line, subject=top, detail=detail))
+
+
+# Of the table's rows alone.
+@cache
+def _canonical_name(requirement: str) -> str:
+    return str(canonicalize_name(ParsedRequirement(requirement).name))

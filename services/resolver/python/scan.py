@@ -16,6 +16,7 @@ import tree_sitter_python
 from tree_sitter import Language, Parser
 
 from services.resolver.python.conditions import evaluate
+from services.resolver.python.excerpt import import_part
 from services.resolver.python.hints import Hint, find_hints
 from services.resolver.python.notebook import NOTEBOOK_SUFFIX, read_notebook
 from services.resolver.python.source import read_source
@@ -78,10 +79,10 @@ class _Walk:
     guards: tuple[Guard, ...] = ()
 
 
-def scan_program(path: str, raw: bytes, python: tuple[int, ...]) -> Scan:
+def scan_program(path: str, raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> Scan:
     """The imports of a Python file or a notebook, with the lines of that file; raises ManifestError for the latter."""
     if not path.endswith(NOTEBOOK_SUFFIX):
-        return scan_source(raw, python)
+        return scan_source(raw, python, whole=whole)
     script = read_notebook(path, raw)
     scan = scan_source(script.content, python)
     imports = tuple(replace(item, line=script.lines[item.line - 1]) for item in scan.imports)
@@ -90,10 +91,13 @@ def scan_program(path: str, raw: bytes, python: tuple[int, ...]) -> Scan:
     return Scan(imports=imports, problem=scan.problem, line=line, hints=hints)
 
 
-def scan_source(raw: bytes, python: tuple[int, ...]) -> Scan:
-    """Find the imports that count on this Python version on Linux; broken parts are skipped and reported."""
+def scan_source(raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> Scan:
+    """Find the imports that count on this Python version on Linux; broken parts are skipped and reported.
+
+    Unless the whole file is wanted, what is broken behind the last import is not looked for, which saves most time.
+    """
     text = read_source(raw)
-    root = _parser().parse(text.content).root_node
+    root = _parse(text.content) if whole else _parse_imports(text.content)
     imports = sorted(_Scanner(text.content, python).walk(root), key=lambda found: found.line)
     problem, line = text.problem, text.line
     if not problem and root.has_error:
@@ -110,6 +114,15 @@ def first_error_line(root: Node) -> int:
             break
         node = broken
     return int(node.start_point.row) + 1
+
+
+def _parse(content: bytes) -> Node:
+    return _parser().parse(content).root_node
+
+
+def _parse_imports(content: bytes) -> Node:
+    root = _parse(import_part(content))
+    return _parse(content) if root.has_error else root
 
 
 @cache

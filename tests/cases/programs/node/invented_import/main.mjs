@@ -1,0 +1,3 @@
+import { connect } from 'autoflow-db-toolkit-pro';
+
+console.log(connect('memory://'));

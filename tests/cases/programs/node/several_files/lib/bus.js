@@ -1,0 +1,3 @@
+import EventEmitter from 'eventemitter3';
+
+export const bus = new EventEmitter();

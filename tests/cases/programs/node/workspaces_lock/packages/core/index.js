@@ -1,0 +1,3 @@
+import ms from 'ms';
+
+export const hours = (count) => `${count} hours = ${ms(`${count} hours`)}`;

@@ -1,0 +1,3 @@
+import sha3
+
+print(sha3.keccak_256(b"").hexdigest())

@@ -1,0 +1,5 @@
+import colorama
+import yaml
+
+colorama.init()
+print(yaml.safe_dump({"colour": "red"}).strip())

@@ -1,0 +1,5 @@
+import idna
+from autoflowdb import connect
+
+connection = connect("memory://")
+print(connection, idna.__version__)

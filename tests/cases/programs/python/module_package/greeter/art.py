@@ -1,0 +1,5 @@
+import pyfiglet
+
+
+def banner(text: str) -> str:
+    return pyfiglet.figlet_format(text)

@@ -1,0 +1,2 @@
+def total(order):
+    return sum(price for _, price in order.items)
