@@ -46,7 +46,8 @@ class Pin:
 class Lock:
     """The pins that apply to the sandbox. `unusable` says, with a line, why they cannot be installed as they are.
 
-    `extras` and `groups` are those that the lock knows, by canonical name.
+    `extras` and `groups` are those that the lock knows, by canonical name. `tells_direct` is false of a lock that lists
+    packages and not what requires them.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Lock:
     notices: tuple[Notice, ...] = ()
     unusable: str = ""
     unusable_line: int = 0
+    tells_direct: bool = True
 
     @property
     def is_hashed(self) -> bool:

@@ -53,6 +53,7 @@ def read_pylock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
         groups=frozenset(str(canonicalize_name(name)) for name in lock.dependency_groups or ()),
         unusable="" if covered else NOT_FOR_THIS,
         unusable_line=toml.line("environments"),
+        tells_direct=any(package.dependencies for package in lock.packages),
     )
 
 
