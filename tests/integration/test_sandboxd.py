@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import select
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -170,6 +173,18 @@ def test_cancel(sandbox: Sandbox) -> None:
 def test_memory_kill_is_told_from_sigkill(sandbox: Sandbox) -> None:
     header = sandbox.run("python3", "-c", "x = bytearray(2_000_000_000)")[0]
     assert (header["end"]["kind"], header["oom_kills"]) == ("oom_killed", 1)
+    assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
+
+
+def test_the_kernel_kills_what_waits_for_the_next_program(sandbox: Sandbox) -> None:
+    """Without memory it may choose any process of the sandbox: also the supervisor that is made ahead."""
+    first = docker("inspect", "--format", "{{.State.Pid}}", sandbox.name)
+    for process in set(docker("top", sandbox.name, "-eo", "pid").split()[1:]) - {first}:
+        # Readable when the process has ended.
+        watched = os.pidfd_open(int(process))
+        os.kill(int(process), signal.SIGKILL)
+        assert select.select([watched], [], [], 10)[0]
+        os.close(watched)
     assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
 
 
