@@ -44,6 +44,21 @@ def test_a_start_that_fails_says_why(sandbox: Sandbox, argv: list[str], cwd: str
     assert (end["kind"], end["error"]) == ("start_failed", error)
 
 
+def test_a_program_is_looked_for_as_a_shell_does(sandbox: Sandbox) -> None:
+    """Behind what is missing and what may not be executed, in order; the latter is told if nothing else is there."""
+    sandbox.run(
+        "sh", "-c", "mkdir -p a b; echo 'exit 7' > a/found; printf '#!/bin/sh\\nexit 8' > b/found; chmod +x b/found"
+    )
+    for path, end in (
+        ("/none:/etc/passwd:/sandbox/a:/sandbox/b", {"kind": "exited", "code": 8}),
+        # An empty part is the working directory.
+        (":/none", {"kind": "exited", "code": 8}),
+    ):
+        assert sandbox.run("found", env={"PATH": path}, cwd="/sandbox/b")[0]["end"] == end
+    refused = sandbox.run("found", env={"PATH": "/sandbox/a:/none"})[0]["end"]
+    assert (refused["error"], refused["detail"]) == ("EACCES", "program found: Permission denied")
+
+
 def test_a_program_has_its_user_no_capability_and_default_signals(sandbox: Sandbox) -> None:
     _, out, _ = sandbox.run(
         "sh", "-c", "id -u; id -G; umask; ulimit -c; ls /proc/self/fd | wc -l; cat /proc/self/status"
