@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError
 from services.resolver.model import LockedPackage
+from services.resolver.python.artefacts import installed_file
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import InstalledPackage, read_inventory
 from services.resolver.python.licenses import license_of
@@ -81,7 +82,8 @@ def locked_packages(
     parsed = [_requirement("direct", item) for item in direct]
     wanted = {str(canonicalize_name(item.name)) for item in parsed}
     requirers = _requirers(installed, parsed, python)
-    return [_locked(package, pins, wanted, requirers, installed) for package in installed.values()]
+    hashes = {name: _hashes(pins[name], package, python) for name, package in installed.items() if name in pins}
+    return [_locked(package, hashes, wanted, requirers, installed) for package in installed.values()]
 
 
 def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
@@ -94,7 +96,7 @@ def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
 
 def _locked(
     package: InstalledPackage,
-    pins: Mapping[str, Pin],
+    hashes: Mapping[str, tuple[str, ...]],
     direct: set[str],
     requirers: Mapping[str, set[str]],
     installed: Mapping[str, InstalledPackage],
@@ -104,12 +106,18 @@ def _locked(
         purl=_purl(package),
         name=package.name,
         version=package.version,
-        hashes=tuple(sorted(pins[package.name].hashes)) if package.name in pins else (),
+        hashes=hashes.get(package.name, ()),
         license=expression,
         license_text=raw,
         direct=package.name in direct,
         required_by=tuple(sorted(_purl(installed[name]) for name in requirers.get(package.name, ()))),
     )
+
+
+def _hashes(pin: Pin, package: InstalledPackage, python: str) -> tuple[str, ...]:
+    """The hashes of the file that was installed, or of all that the lock accepts if it does not tell which."""
+    file = installed_file(pin.files, package, python)
+    return tuple(sorted(file.hashes if file and file.hashes else pin.hashes))
 
 
 def _requirers(
