@@ -12,6 +12,7 @@ from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
     Launch,
     Link,
+    LockLine,
     Notice,
     NoticeKind,
     Origin,
@@ -56,6 +57,7 @@ class Needs:
     locked: tuple[Declared, ...] = ()
     preferred_lock: bytes = b""
     added: tuple[str, ...] = ()
+    lock_lines: tuple[LockLine, ...] = ()
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     optional_skipped: tuple[ImportFinding, ...] = ()
@@ -98,6 +100,7 @@ def declared_needs(manifest: Manifest, detection: Detection, request: Request, o
         locked=_locked(applying, pins, hashed=hashed, manifest=manifest),
         preferred_lock=_preferences(manifest),
         added=tuple(item.specifier for item in added),
+        lock_lines=_lock_lines(manifest.lock) if manifest.lock and in_force else (),
         undeclared=undeclared,
         optional_skipped=describe(detection.optional_skipped, manifest.files),
         notices=(
@@ -114,6 +117,11 @@ def _locked(
     if pins:
         return tuple(pins) if hashed else ()
     return tuple(applying) if manifest.is_lock else ()
+
+
+def _lock_lines(lock: Lock) -> tuple[LockLine, ...]:
+    """Where a lock that is in force says what it installs."""
+    return tuple(LockLine(name=pin.name, version=pin.version, path=lock.path, line=pin.line) for pin in lock.pins)
 
 
 def _preferences(manifest: Manifest) -> bytes:
@@ -211,6 +219,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         links=PEOPLE_LINKS if digest else (),
         unmanaged=_unmanaged(context.toolchain["python"]),
         caches=CACHES,
+        lock_lines=needs.lock_lines,
     )
 
 
