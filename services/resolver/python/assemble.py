@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -23,6 +23,7 @@ from services.resolver.model import (
     UnmanagedInventory,
 )
 from services.resolver.python import installer
+from services.resolver.python.artefacts import fitting_files
 from services.resolver.python.findings import describe, undeclared_imports
 from services.resolver.python.lock import read_native_lock
 from services.resolver.python.manifests.locked import all_pins
@@ -193,7 +194,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         installer.Wanted(
             requirements=[item.specifier for item in needs.requirements],
             constraints=needs.constraints,
-            locked=needs.locked,
+            locked=[_fitting(item, context) for item in needs.locked],
             added=needs.added if needs.manifests else (),
             preferred=_preferred(needs, context),
             builds=context.options.scripts,
@@ -221,6 +222,11 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         caches=CACHES,
         lock_lines=needs.lock_lines,
     )
+
+
+def _fitting(item: Declared, context: Context) -> Declared:
+    """A pin without the names of files that are for other systems."""
+    return replace(item, files=fitting_files(item.files, context.toolchain["python"]))
 
 
 def _settings(options: Options) -> Mapping[str, Sequence[str]]:
