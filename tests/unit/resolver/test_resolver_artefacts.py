@@ -131,6 +131,16 @@ def test_sandbox_made_from_a_lock_has_the_same_lock(name: str) -> None:
     assert again == first
 
 
+def test_names_are_those_of_the_requirement_below_them() -> None:
+    one, other, third = (f"sha256:{number:064x}" for number in range(3))
+    content = f"# {one} {PURE}\nother==1 --hash={one}\nthing==1.0 --hash={other} --hash={third}\n".encode()
+    document = json.loads(inventory(["py2-none-any", "py3-none-any"]))
+    document["packages"].append(document["packages"][0] | {"name": "other", "version": "1"})
+    installed = json.dumps(document).encode()
+    rendered = render_lock("python", ["thing"], content, installed, TOOLCHAIN, registry_urls={})
+    assert [package["hashes"] for package in json.loads(rendered.content)["packages"]] == [[one], [other, third]]
+
+
 @pytest.mark.parametrize("odd", ["x\\nevil==1", "a b.whl", "", "../", "é.whl"])
 def test_name_that_is_none_is_in_no_comment(odd: str) -> None:
     package = '[[package]]\nname = "thing"\nversion = "1.0"\n'
