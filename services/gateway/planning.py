@@ -143,6 +143,7 @@ def without_staged(plan: resolver.Plan) -> resolver.Plan:
     kept = resolver.Plan()
     kept.CopyFrom(plan)
     del kept.staged[:]
+    del kept.lock_lines[:]
     return kept
 
 

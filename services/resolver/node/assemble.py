@@ -57,6 +57,7 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
         environment=environment,
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
+        lock_lines=needs.lock_lines if needs.frozen else (),
         caches=(f"{installer.CACHE}/npm",) if digest else (),
         links=(Link(path=MODULES, directory=f"{environment}/{MODULES}"),) if digest else (),
         unmanaged=tuple(

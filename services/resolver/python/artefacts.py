@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from services.resolver.python.inventory import InstalledPackage
 
@@ -21,6 +22,10 @@ WHEEL_SUFFIX = ".whl"
 # A file name longer than this is none; the tags that it may stand for are bounded, too.
 MAX_NAME = 255
 MAX_TAGS = 1_000
+# By which key locks tell the name of a file; of an address or a path it is the end.
+NAME_KEYS = ("name", "file", "url", "path")
+# What can stand in a line of its own, and nothing else.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,254}")
 BUILD_TAG = re.compile(r"(?P<number>\d{1,100})(?P<rest>.*)", re.DOTALL)
 LINUX = ("linux_", "manylinux")
 
@@ -47,6 +52,29 @@ class _Wheel:
     file: LockedFile
     tags: frozenset[Tag]
     build: Build
+
+
+def file_name(file: Mapping[str, Any]) -> str:
+    """The name of a file that a lock lists; empty if the lock does not say it."""
+    found = next((value for key in NAME_KEYS if isinstance(value := file.get(key), str) and value), "")
+    return unquote(found.partition("#")[0].partition("?")[0].rpartition("/")[2])
+
+
+def listed_files(tables: Iterable[object]) -> tuple[LockedFile, ...]:
+    """The files of a package in a lock that gives each a name and a hash; none if a name is missing or odd."""
+    found = [(file_name(file), str(file["hash"])) for file in tables if isinstance(file, dict) and "hash" in file]
+    return plain_files(LockedFile(name=name, hashes=(value,)) for name, value in found)
+
+
+def plain_files(files: Iterable[LockedFile]) -> tuple[LockedFile, ...]:
+    """The files, if all have names of the usual kind; a part of them would tell something wrong."""
+    found = tuple(files)
+    return found if all(PLAIN_NAME.fullmatch(file.name) for file in found) else ()
+
+
+def fitting_files(files: Iterable[LockedFile], python: str) -> tuple[LockedFile, ...]:
+    """The files without the wheels that no machine with this Python on Linux can install."""
+    return tuple(file for file in files if not file.is_wheel or _may_fit(_wheel(file), "", python))
 
 
 def installed_file(files: Sequence[LockedFile], package: InstalledPackage, python: str) -> LockedFile | None:

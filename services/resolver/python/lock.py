@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement
@@ -12,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError
 from services.resolver.model import LockedPackage
-from services.resolver.python.artefacts import installed_file
+from services.resolver.python.artefacts import LockedFile, installed_file
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import InstalledPackage, read_inventory
 from services.resolver.python.licenses import license_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MAX_LOCK_BYTES = 64 * 1024 * 1024
 HASH = re.compile(r"\s--hash[= ](sha(?:256|384|512):[0-9a-f]{64,128})")
 COMMENT = re.compile(r"(^|\s)#.*$")
+NAMED_FILE = re.compile(r"# (?P<hash>sha(?:256|384|512):[0-9a-f]{64,128}) (?P<name>\S{1,255})")
 MAX_SHOWN = 20
 
 
@@ -35,22 +37,28 @@ def read_native_lock(raw: bytes, python: str) -> list[Pin]:
 
 
 def _read_requirements(raw: bytes, python: str) -> list[Pin]:
-    """The pins of hashed requirements, as an author's own lock gives them."""
+    """The pins of hashed requirements, as an author's own lock gives them; comments may name the file of each hash."""
     try:
         lines = raw.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise LockError(line=raw[: error.start].count(b"\n") + 1, reason="is not UTF-8") from error
     pins: dict[str, Pin] = {}
     pieces: list[str] = []
+    files: list[LockedFile] = []
     for number, line in enumerate(lines, start=1):
+        if named := NAMED_FILE.fullmatch(line):
+            files.append(LockedFile(name=named["name"], hashes=(named["hash"],)))
         pieces.append(COMMENT.sub("", line.removesuffix("\\")))
         if line.endswith("\\"):
             continue
         text = " ".join(pieces).strip()
         pieces = []
-        pin = _pin(number, text, python) if text else None
+        if not text:
+            continue
+        pin = _pin(number, text, python)
         if pin is not None:
-            pins[pin.name] = pin
+            pins[pin.name] = replace(pin, files=tuple(files))
+        files = []
     return list(pins.values())
 
 

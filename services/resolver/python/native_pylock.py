@@ -6,13 +6,12 @@ import re
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.utils import canonicalize_name
 
 from services.resolver.errors import LockError
-from services.resolver.python.artefacts import LockedFile
+from services.resolver.python.artefacts import LockedFile, file_name
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import NAME, VERSION
 
@@ -112,16 +111,7 @@ def _files(package: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     """The files of a package: name and hashes; a name is empty where the lock does not say it."""
     wheels = package.get("wheels")
     files = [*(wheels if isinstance(wheels, list) else ()), package.get("sdist"), package.get("archive")]
-    return [(_file_name(file), _hashes(file)) for file in files if isinstance(file, dict)]
-
-
-def _file_name(file: Mapping[str, Any]) -> str:
-    """As PEP 751 has it: the name or, without one, the end of the address or of the path."""
-    for key in ("name", "url", "path"):
-        value = file.get(key)
-        if isinstance(value, str) and value:
-            return unquote(value.partition("#")[0].partition("?")[0].rpartition("/")[2])
-    return ""
+    return [(file_name(file), _hashes(file)) for file in files if isinstance(file, dict)]
 
 
 def _hashes(file: Mapping[str, Any]) -> tuple[str, ...]:

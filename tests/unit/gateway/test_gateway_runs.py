@@ -151,7 +151,7 @@ async def test_addition_that_cannot_be_installed_keeps_what_was_missing(world: W
 
     world.executor.programs["install"] = install
     end = (await all_events(world, await world.conductor.start(program(world, install_missing=True))))[-1].ended
-    assert list(end.install_failed.hints) == ["look twice"]
+    assert list(end.install_failed.hints)[-1] == "look twice"
     assert (end.missing_imports[0].module, end.length.stdout, end.length.run) == ("six", 8, 0)
 
 

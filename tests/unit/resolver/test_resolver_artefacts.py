@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.resolver.plan import render_lock
+from services.resolver.model import Context, Lockfile, Target
+from services.resolver.plan import plan, render_lock
 
 TOOLCHAIN = {"python": "3.13.5"}
 ADDRESS = "https://files.example/packages"
@@ -103,6 +104,56 @@ def test_build_number_tells_equal_tags_apart() -> None:
 )
 def test_all_are_named_if_it_cannot_be_told(files: list[str], tags: list[str], machine: str) -> None:
     assert named(files, inventory(tags, machine=machine)) == files
+
+
+@pytest.mark.parametrize("name", ["pylock.toml", "uv.lock", "poetry.lock", "pdm.lock", "qila.lock.json"])
+def test_sandbox_made_from_a_lock_has_the_same_lock(name: str) -> None:
+    files = [SOURCE, PURE, LINUX, STABLE, ARM, WINDOWS]
+    first = render_lock("python", ["thing"], lock(files), inventory(LINUX_TAGS), TOOLCHAIN, registry_urls={}).content
+    tables = ", ".join(f'{{ file = "{file}", hash = "sha256:{place:064x}" }}' for place, file in enumerate(files))
+    package = '[[package]]\nname = "thing"\nversion = "1.0"\n'
+    root = '[[package]]\nname = "p"\nsource = { virtual = "." }\ndependencies = [{ name = "thing" }]\n'
+    contents = {
+        "pylock.toml": lock(files),
+        "uv.lock": f'version = 1\n{root}{package}source = {{ registry = "x" }}\nwheels = [{tables}]\n'.encode(),
+        "poetry.lock": f'{package}files = [{tables}]\n[metadata]\nlock-version = "2.1"\n'.encode(),
+        "pdm.lock": f'[metadata]\nlock_version = "4.5.0"\n{package}files = [{tables}]\n'.encode(),
+        "qila.lock.json": first,
+    }
+    given = Lockfile(name=name, content=contents[name])
+    planned = plan(
+        {"main.py": b"import thing\n"}, ["main.py"], Target(), Context(toolchain=TOOLCHAIN, given_lock=given)
+    )
+    (staged,) = planned.staged
+    assert (ARM.encode() in staged.content, WINDOWS.encode() in staged.content) == (name != "qila.lock.json", False)
+    direct = [item.specifier for item in planned.requirements]
+    again = render_lock("python", direct, staged.content, inventory(LINUX_TAGS), TOOLCHAIN, registry_urls={}).content
+    assert again == first
+
+
+def test_names_are_those_of_the_requirement_below_them() -> None:
+    one, other, third = (f"sha256:{number:064x}" for number in range(3))
+    content = f"# {one} {PURE}\nother==1 --hash={one}\nthing==1.0 --hash={other} --hash={third}\n".encode()
+    document = json.loads(inventory(["py2-none-any", "py3-none-any"]))
+    document["packages"].append(document["packages"][0] | {"name": "other", "version": "1"})
+    installed = json.dumps(document).encode()
+    rendered = render_lock("python", ["thing"], content, installed, TOOLCHAIN, registry_urls={})
+    assert [package["hashes"] for package in json.loads(rendered.content)["packages"]] == [[one], [other, third]]
+
+
+@pytest.mark.parametrize("odd", ["x\\nevil==1", "a b.whl", "", "../", "é.whl"])
+def test_name_that_is_none_is_in_no_comment(odd: str) -> None:
+    package = '[[package]]\nname = "thing"\nversion = "1.0"\n'
+    tables = ", ".join(
+        f'{{ file = "{name}", hash = "sha256:{place:064x}" }}' for place, name in enumerate([LINUX, odd])
+    )
+    content = f'{package}files = [{tables}]\n[metadata]\nlock-version = "2.1"\n'.encode()
+    given = Lockfile(name="poetry.lock", content=content)
+    planned = plan(
+        {"main.py": b"import thing\n"}, ["main.py"], Target(), Context(toolchain=TOOLCHAIN, given_lock=given)
+    )
+    hashes = " ".join(f"--hash=sha256:{place:064x}" for place in range(2))
+    assert [file.content.decode() for file in planned.staged] == [f"thing==1.0 {hashes}\n"]
 
 
 @pytest.mark.parametrize("key", ["name", "url", "path"])

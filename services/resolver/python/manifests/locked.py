@@ -119,7 +119,7 @@ def _direct(lock: Lock, named: Iterable[str] = ()) -> tuple[Declared, ...]:
 def declared_pin(path: str, pin: Pin) -> Declared:
     """A pin as a requirement of exactly its version."""
     specifier = ParsedRequirement(f"{pin.name}=={pin.version}")
-    return Declared(specifier=specifier, hashes=pin.hashes, path=path, line=pin.line)
+    return Declared(specifier=specifier, hashes=pin.hashes, path=path, line=pin.line, files=pin.files)
 
 
 def all_pins(lock: Lock) -> tuple[Declared, ...]:
