@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from qila.client import Client
 from qila.client.client import open_channel
+from qila.client.errors import translated
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -45,7 +46,8 @@ class Told:
     @property
     def checked(self) -> pb.ImportsChecked:
         """The last check of imports, empty if there was nothing to tell."""
-        return [pb.ImportsChecked(), *self._of("imports_checked")][-1]
+        checked: pb.ImportsChecked = [pb.ImportsChecked(), *self._of("imports_checked")][-1]
+        return checked
 
     @property
     def notices(self) -> list[pb.Notice]:
@@ -71,7 +73,7 @@ class Told:
         return "\n".join(str(event) for event in self.events)[-6000:]
 
     def _of(self, kind: str) -> list[Any]:
-        return [getattr(event, kind) for event in self.events if event.HasField(kind)]
+        return [getattr(event, kind) for event in self.events if event.WhichOneof("event") == kind]
 
 
 class Workbench:
@@ -123,4 +125,5 @@ class Workbench:
 
 
 def _told(responses: Iterable[pb.ExecResponse | pb.AttachExecResponse]) -> Told:
-    return Told(events=tuple(response.event for response in responses))
+    with translated():
+        return Told(events=tuple(response.event for response in responses))
