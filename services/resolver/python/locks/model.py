@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.environment import is_too_deep
 from services.resolver.python.manifests.requirements_file import Declared, try_marker
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def marker_of(path: str, line: int, text: object) -> Marker | None:
     """A marker of a lock, None if there is none; raises ManifestError."""
     if not text:
         return None
+    if is_too_deep(str(text)):
+        raise ManifestError(path=path, line=line, reason=f"more parentheses than are read: {str(text)[:80]!r}")
     try:
         marker = Marker(str(text))
     except (InvalidMarker, RecursionError) as error:
