@@ -49,12 +49,22 @@ def holds(
 ) -> bool:
     """Whether a marker holds in an environment; raises UnreadableMarkerError, and nothing else, whatever it says."""
     try:
-        parsed = Marker(marker) if isinstance(marker, str) else marker
+        parsed = parse_marker(marker) if isinstance(marker, str) else marker
         return parsed.evaluate(dict(environment), context=context)
     except RecursionError as error:
         raise UnreadableMarkerError(TOO_DEEP) from error
-    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, InvalidVersion) as error:
+    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion) as error:
         raise UnreadableMarkerError(str(marker)[:80]) from error
+
+
+def parse_marker(text: str) -> Marker:
+    """The marker that a text is, of a depth that all can work with; raises UnreadableMarkerError."""
+    if is_too_deep(text):
+        raise UnreadableMarkerError(text[:80])
+    try:
+        return Marker(text)
+    except InvalidMarker as error:
+        raise UnreadableMarkerError(text[:80]) from error
 
 
 def is_too_deep(text: str) -> bool:

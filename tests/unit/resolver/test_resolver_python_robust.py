@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.resolver.calls import Inventory, RenderSbom
-from services.resolver.errors import InventoryError, LockError, ResolverError
-from services.resolver.model import Lockfile, SbomFormat, SbomSubject, StepKind
+from services.resolver.errors import InventoryError, LockError, ManifestError, ResolverError
+from services.resolver.model import Context, Lockfile, SbomFormat, SbomSubject, StepKind, Target
+from services.resolver.plan import plan
 from services.resolver.python.failures import explain_failure
 from services.resolver.python.lock import locked_packages, read_native_lock, unmanaged_packages
 from services.resolver.python.locks.outside import locked_by
@@ -232,3 +233,21 @@ def test_any_value_in_a_lock_is_read_or_refused(name: str) -> None:
         except ResolverError:
             refused += 1
     assert refused
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("requirements.txt", "a; {}\n"),
+        ("Pipfile", '[packages]\na = {{version = "*", markers = "{}"}}\n'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\na = {{version = "*", markers = "{}"}}\n'),
+    ],
+)
+@pytest.mark.parametrize("depth", [60, 900])
+def test_marker_of_a_manifest_that_is_nested_too_deep_is_refused_with_its_line(
+    path: str, text: str, depth: int
+) -> None:
+    files = {path: text.format("(" * depth + "os_name == 'posix'" + ")" * depth).encode(), "main.py": b"import a"}
+    with pytest.raises(ManifestError) as caught:
+        plan(files, tuple(files), Target(program="main.py"), Context(toolchain=TOOLCHAIN))
+    assert (caught.value.path, caught.value.line > 0) == (path, True)
