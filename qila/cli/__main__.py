@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToJson
 from qila.cli import exits, files, locks, policies, stack
 from qila.cli.options import address_option
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
-from qila.cli.render import Renderer, printable
+from qila.cli.render import Renderer, one_line, printable
 from qila.cli.upload import find_files, send
 from qila.client import Client, QilaError, UnavailableError
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -201,9 +201,9 @@ def plan(*, as_json: bool, source: Path, args: tuple[str, ...]) -> None:
     try:
         planned, selection = local.plan_local(source, args, model.Context(toolchain=local.IMAGE_TOOLCHAIN))
     except errors.ResolverError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     for problem in selection.problems:
-        _say(f"{printable(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})")
+        _say(f"{one_line(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})")
     document = core.plan_to_json(planned)
     click.echo(document if as_json else describe_plan(json.loads(document)))
 
@@ -220,7 +220,7 @@ def describe_plan(document: dict[str, list[dict[str, object]]]) -> str:
         lines += [f"  {found['path']}:{found['line']} imports {found['module']}: {title}" for found in document[key]]
     launch = document["launch"]
     assert isinstance(launch, dict)
-    return printable("\n".join([*lines, f"launch: {' '.join(launch['argv'])}"]))
+    return "\n".join(one_line(line) for line in [*lines, f"launch: {' '.join(launch['argv'])}"])
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.json_format import MessageToDict
 from rich.text import Text
 
-from qila.cli.policies import one_line
+from qila.cli.render import one_line
 from services.resolver.diff import changed_parts
 from services.resolver.packages import license_told, split_purl
 

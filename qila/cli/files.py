@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from qila.cli.options import address_option
-from qila.cli.render import printable
+from qila.cli.render import one_line
 from qila.cli.upload import LocalFile, find_files, send
 from qila.client import Client
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -58,7 +58,7 @@ def ls(*, address: str, sandbox: str | None, path: str) -> None:
         for file in client.ls(sandbox, path):
             link = f" -> {file.link_target}" if file.link_target else ""
             kind = _KINDS.get(file.kind, "?")
-            click.echo(printable(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}"))
+            click.echo(one_line(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}"))
 
 
 @click.command()

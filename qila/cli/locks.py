@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from qila.cli import diffs
 from qila.cli.options import address_option
-from qila.cli.render import printable
+from qila.cli.render import one_line, write_document
 from qila.client import Client
 from qila.gateway.v1 import gateway_pb2 as pb
 
@@ -37,7 +36,7 @@ def lock(*, address: str, native: bool, sandbox: str, exec_id: str) -> None:
         found = client.lock(sandbox, exec_id)
     if native and not found.native_lock:
         raise click.ClickException("this exec has no native lock")
-    _write(found.native_lock if native else found.lock)
+    write_document(found.native_lock if native else found.lock)
 
 
 @click.command()
@@ -48,7 +47,7 @@ def lock(*, address: str, native: bool, sandbox: str, exec_id: str) -> None:
 def sbom(*, address: str, name: str, sandbox: str, exec_id: str) -> None:
     """Print the SBOM of an exec as JSON (CycloneDX 1.6 or SPDX 2.3); by default of the newest that ran."""
     with Client(address) as client:
-        _write(client.sbom(sandbox, exec_id, _FORMATS[name]))
+        write_document(client.sbom(sandbox, exec_id, _FORMATS[name]))
 
 
 @click.command(epilog="Exit code: 0 nothing differs; 1 something does; 125 Qila failed, or a lock cannot be read.")
@@ -125,7 +124,7 @@ def _packages(word: str, lockfile: pb.Lockfile) -> list[Any]:
     except errors.LockError as error:
         # Both files may have the same name, in two directories.
         error.name = word
-        raise click.ClickException(printable(str(error))) from error
+        raise click.ClickException(one_line(str(error))) from error
     return packages
 
 
@@ -134,8 +133,3 @@ def _message(package: Any) -> pb.LockedPackage | None:
         return None
     names = pb.LockedPackage.DESCRIPTOR.fields_by_name
     return pb.LockedPackage(**{name: getattr(package, name) for name in names})
-
-
-def _write(content: bytes) -> None:
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()

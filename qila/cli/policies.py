@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from qila.cli.render import printable
+from qila.cli.render import one_line
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -49,8 +49,3 @@ def describe_record(record: pb.EgressRecord) -> str:
         f"({record.rule})",
     )
     return one_line(" ".join(fields))
-
-
-def one_line(text: str) -> str:
-    """What a stranger wrote must neither steer the terminal nor look like a line of ours."""
-    return printable(text).replace("\n", "\ufffd")

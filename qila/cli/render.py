@@ -34,6 +34,21 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
+def one_line(text: str) -> str:
+    """Printable text that cannot look like a line of ours: what would begin another line or column is written out."""
+    return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
+def write_document(content: bytes) -> None:
+    """A document on stdout: its exact bytes for a file or a pipe, printable text for a terminal."""
+    if sys.stdout.isatty():
+        text = content.decode("utf-8", "replace").replace("\r\n", "\n")
+        # Tabs, with which documents are indented, steer nothing.
+        content = "\t".join(printable(part) for part in text.split("\t")).encode()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 class Renderer:
     """Shows events; `quiet` leaves only the program's output and how it failed."""
 
@@ -47,10 +62,10 @@ class Renderer:
     def say(self, text: str, style: str = "") -> None:
         """One line on stderr, unless quiet."""
         if not self._quiet:
-            self.warn(text, style)
+            self.warn(one_line(text), style)
 
     def warn(self, text: str, style: str = "bold red") -> None:
-        """One line on stderr, quiet or not."""
+        """Lines on stderr, quiet or not."""
         self._console.print(Text(printable(text), style=style))
 
     def show(self, event: pb.ExecEvent) -> None:
@@ -134,7 +149,7 @@ class Renderer:
             for missing in self._unchecked:
                 self.say(f"  {describe_missing(missing)}", "yellow")
         for missing in ended.missing_imports:
-            self.warn(f"qila: not found: {describe_missing(missing)}", "yellow")
+            self.warn(one_line(f"qila: not found: {describe_missing(missing)}"), "yellow")
         if ended.dropped_bytes:
             self.warn(f"qila: {ended.dropped_bytes} bytes of output beyond the limit were dropped", "yellow")
         reason = describe_end(ended)

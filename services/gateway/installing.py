@@ -230,9 +230,15 @@ class Install:
             registry_urls=self._summary.registry_urls,
         )
         content = bytes(inventory)
-        return await patiently(
-            lambda: self._ports.resolver.render_lock(header, native_lock, content), self._ports.patience
-        )
+        try:
+            return await patiently(
+                lambda: self._ports.resolver.render_lock(header, native_lock, content), self._ports.patience
+            )
+        except QilaError as error:
+            if error.code is ErrorCode.UNAVAILABLE:
+                raise
+            # What the resolver cannot work with is what the install left: the sandbox is as sound as before.
+            raise InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message) from error
 
     async def _complete(self, native_lock: bytes, rendered: resolver.RenderLockResponse) -> None:
         plan = self._plan
@@ -366,8 +372,7 @@ async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None
 def _as_outcome(error: QilaError) -> Exception:
     if error.reason in {"FILE_NO_SPACE", "DISK_LOW"}:
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    build_reasons = {"INSTALL_INCOMPLETE", "INVENTORY_INVALID", "FILE_PERMISSION_DENIED"}
-    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason in build_reasons:
+    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason == "FILE_PERMISSION_DENIED":
         return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
     return SandboxLostError(error.message)
 

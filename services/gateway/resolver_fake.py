@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from qila.resolver.v1 import resolver_pb2 as resolver
-from services.rpc.errors import failed_precondition, invalid_argument
+from services.rpc.errors import QilaError, failed_precondition, invalid_argument
 
 MANIFEST = "requirements.txt"
 LOCK = "pylock.txt"
@@ -22,6 +22,7 @@ class FakeResolver:
         plans: how many plans were made.
         headers: what each plan was asked with.
         complete: false makes RenderLock refuse the install.
+        lock_error: what RenderLock fails with.
         missing: what a failed run is said not to have found, by the ends of its stderr.
         deaf: plans do not have what is to be added.
         lists_unmanaged: plans say how to list what programs install.
@@ -32,6 +33,7 @@ class FakeResolver:
         self.plans = 0
         self.headers: list[resolver.PlanHeader] = []
         self.complete = True
+        self.lock_error: QilaError | None = None
         self.missing: dict[bytes, list[resolver.MissingImport]] = {}
         self.deaf = False
         self.lists_unmanaged = True
@@ -83,6 +85,8 @@ class FakeResolver:
         native_lock: bytes,
         inventory: bytes,
     ) -> resolver.RenderLockResponse:
+        if self.lock_error is not None:
+            raise self.lock_error
         if not self.complete:
             raise failed_precondition("INSTALL_INCOMPLETE", "what was installed is not what the lock says")
         packages = [

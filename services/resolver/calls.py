@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ from services.resolver.model import (
     Context,
     InstallReport,
     LockDiff,
+    LockedPackage,
     Lockfile,
     Plan,
     RenderedLock,
@@ -144,8 +145,18 @@ class RenderSbom:
     def run(self) -> Sbom:
         """Answer in this process."""
         locks = [read_qila_lock(lock) for lock in self.locks]
-        found = [planner_of(item.ecosystem).unmanaged_packages(item.content) for item in self.unmanaged]
-        return render_sbom(self.subject, locks, chain.from_iterable(found), self.format)
+        found = [_unmanaged(item) for item in self.unmanaged]
+        known = self.subject.unmanaged_known and None not in found
+        subject = replace(self.subject, unmanaged_known=known)
+        return render_sbom(subject, locks, chain.from_iterable(filter(None, found)), self.format)
+
+
+def _unmanaged(item: Inventory) -> list[LockedPackage] | None:
+    """The packages of an inventory; None where it is none: a program may have made it so, and the SBOM says it."""
+    try:
+        return planner_of(item.ecosystem).unmanaged_packages(item.content)
+    except errors.InventoryError:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,12 +22,13 @@ MAX_DETAIL = 8 * 1024
 MAX_PACKAGES = 20
 # `timeout` ends with this, as do most supervisors that act on a deadline.
 EXIT_TIMED_OUT = 124
-NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+# A name begins where a word begins and has an end: else a long word is read again from each of its characters.
+NAME = r"(?<![A-Za-z0-9._-])[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 OUT_OF_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122")
 POLICY = re.compile(r"(denied|blocked|refused) by (package )?policy|\b451\b", re.IGNORECASE)
-TIMED_OUT = re.compile(r"operation timed out|request timed out|Failed to download .*timed? ?out", re.IGNORECASE)
+TIMED_OUT = re.compile(r"operation timed out|request timed out|Failed to download .{0,500}timed? ?out", re.IGNORECASE)
 NETWORK = re.compile(
     r"Connection refused|dns error|failed to lookup address|tcp connect error|network (?:is )?unreachable"
     r"|network was disabled|client error \(Connect\)|connection (?:closed|reset)"
@@ -35,7 +36,7 @@ NETWORK = re.compile(
     re.IGNORECASE,
 )
 BUILD = re.compile(
-    r"Failed to build|build backend returned an error|Call to `[^`]+` failed|Failed to resolve requirements from"
+    r"Failed to build|build backend returned an error|Call to `[^`]{1,1000}` failed|Failed to resolve requirements from"
     r"|metadata-generation-failed|subprocess-exited-with-error"
 )
 NOT_FOUND = re.compile(rf"(?P<name>{NAME}) was not found in the package registry")
@@ -70,7 +71,7 @@ PACKAGE_MENTIONS = (
     re.compile(rf"there is no version of (?P<name>{NAME})[=<>!~]"),
     re.compile(rf"Because (?:only )?(?P<name>{NAME})[=<>!~ ]"),
     re.compile(rf"(?:and|depends on|require) (?P<name>(?!Python\b|your\b|you\b|we\b|all\b){NAME})[=<>!~]"),
-    re.compile(rf"(?P<name>{NAME})[=<>!~]+[0-9.]+ depends on"),
+    re.compile(rf"(?P<name>{NAME})[=<>!~]{1, 3}[0-9.]{1, 200} depends on"),
     re.compile(rf"/simple/(?P<name>{NAME})/"),
 )
 

@@ -44,6 +44,34 @@ class InstalledPackage:
 
 def read_inventory(raw: bytes) -> list[InstalledPackage]:
     """Read an inventory; raises InventoryError, which says where."""
+    packages, machine = _entries(raw)
+    installed = [_package(f"packages[{index}]", item, machine) for index, item in enumerate(packages)]
+    names: set[str] = set()
+    for index, package in enumerate(installed):
+        if package.name in names:
+            raise InventoryError(path=f"packages[{index}].name", reason=f"{package.name} is there twice")
+        names.add(package.name)
+    return installed
+
+
+def read_unmanaged(raw: bytes) -> list[InstalledPackage]:
+    """Read what programs installed by hand: entries that are no packages are left out, and the first of a name counts.
+
+    Raises InventoryError for what is no inventory at all.
+    """
+    packages, machine = _entries(raw)
+    found: dict[str, InstalledPackage] = {}
+    for index, item in enumerate(packages):
+        try:
+            package = _package(f"packages[{index}]", item, machine)
+        except InventoryError:
+            continue
+        found.setdefault(package.name, package)
+    return list(found.values())
+
+
+def _entries(raw: bytes) -> tuple[list[Any], str]:
+    """The entries, not yet looked at, and the type of machine."""
     if len(raw) > MAX_BYTES:
         raise InventoryError(path="", reason=f"{len(raw)} bytes is above the limit of {MAX_BYTES}")
     document = _object("", _parse(raw))
@@ -53,14 +81,7 @@ def read_inventory(raw: bytes) -> list[InstalledPackage]:
     packages = document.get("packages")
     if not isinstance(packages, list) or len(packages) > MAX_PACKAGES:
         raise InventoryError(path="packages", reason=f"must be a list of at most {MAX_PACKAGES}")
-    machine = _optional_text("machine", document.get("machine")) or ""
-    installed = [_package(f"packages[{index}]", item, machine) for index, item in enumerate(packages)]
-    names: set[str] = set()
-    for index, package in enumerate(installed):
-        if package.name in names:
-            raise InventoryError(path=f"packages[{index}].name", reason=f"{package.name} is there twice")
-        names.add(package.name)
-    return installed
+    return packages, _optional_text("machine", document.get("machine")) or ""
 
 
 def _parse(raw: bytes) -> Any:

@@ -14,8 +14,8 @@ from packaging.version import InvalidVersion, Version
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError
 from services.resolver.model import LockedPackage
 from services.resolver.python.artefacts import LockedFile, installed_file
-from services.resolver.python.environment import marker_environment
-from services.resolver.python.inventory import InstalledPackage, read_inventory
+from services.resolver.python.environment import UnreadableMarkerError, holds, marker_environment
+from services.resolver.python.inventory import InstalledPackage, read_inventory, read_unmanaged
 from services.resolver.python.licenses import license_of
 from services.resolver.python.native_pylock import Pin, is_pylock, read_pylock
 
@@ -87,7 +87,7 @@ def locked_packages(
     python = toolchain["python"]
     pins = {pin.name: pin for pin in read_native_lock(native_lock, python)}
     installed = {package.name: package for package in read_inventory(inventory)}
-    parsed = [_requirement("direct", item) for item in direct]
+    parsed = [_direct(item) for item in direct]
     wanted = {str(canonicalize_name(item.name)) for item in parsed}
     requirers = _requirers(installed, parsed, python)
     hashes = {name: _hashes(pins[name], package, python) for name, package in installed.items() if name in pins}
@@ -96,7 +96,7 @@ def locked_packages(
 
 def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
     """The packages that somebody installed by hand: without hashes, and direct unless another one requires them."""
-    installed = {package.name: package for package in read_inventory(inventory)}
+    installed = {package.name: package for package in read_unmanaged(inventory)}
     requirers = _requirers(installed, (), python)
     direct = installed.keys() - requirers.keys()
     return [_locked(package, {}, set(direct), requirers, installed) for package in installed.values()]
@@ -133,7 +133,7 @@ def _requirers(
 ) -> dict[str, set[str]]:
     """Who requires whom, with the extras that are asked for, found by following them from the direct ones."""
     found: dict[str, set[str]] = {}
-    parsed = {name: [_requirement(name, item) for item in package.requires_dist] for name, package in installed.items()}
+    parsed = {name: list(_readable(package.requires_dist)) for name, package in installed.items()}
     # Every package counts without extras, direct or not; extras only where someone asks for them.
     pending = [(name, "") for name in installed]
     pending += [(str(canonicalize_name(item.name)), str(extra)) for item in direct for extra in item.extras]
@@ -141,7 +141,7 @@ def _requirers(
     while pending:
         name, extra = pending.pop()
         for item in parsed.get(name, ()):
-            if item.marker and not item.marker.evaluate(marker_environment(python) | {"extra": extra}):
+            if not _applies(item, marker_environment(python) | {"extra": extra}):
                 continue
             required = str(canonicalize_name(item.name))
             if required in installed and required != name:
@@ -152,24 +152,44 @@ def _requirers(
     return found
 
 
-def _requirement(owner: str, text: str) -> ParsedRequirement:
+def _readable(requires_dist: Iterable[str]) -> Iterable[ParsedRequirement]:
+    """What a package says that it requires. Its author wrote it: a line that is no requirement says nothing."""
+    for text in requires_dist:
+        try:
+            yield ParsedRequirement(text)
+        except (InvalidRequirement, RecursionError):
+            continue
+
+
+def _applies(item: ParsedRequirement, environment: Mapping[str, str]) -> bool:
+    """Whether it is required in the environment; not where its marker cannot be read."""
+    try:
+        return item.marker is None or holds(item.marker, environment)
+    except UnreadableMarkerError:
+        return False
+
+
+def _direct(text: str) -> ParsedRequirement:
     try:
         return ParsedRequirement(text)
-    except InvalidRequirement as error:
-        raise InventoryError(path=f"{owner}.requires_dist", reason=f"not a requirement: {text[:80]!r}") from error
+    except (InvalidRequirement, RecursionError) as error:
+        raise InventoryError(path="direct.requires_dist", reason=f"not a requirement: {text[:80]!r}") from error
 
 
 def _pin(line: int, text: str, python: str) -> Pin | None:
     hashes = tuple(HASH.findall(text))
     try:
         parsed = ParsedRequirement(HASH.sub("", text).strip())
-    except InvalidRequirement as error:
+    except (InvalidRequirement, RecursionError) as error:
         raise LockError(line=line, reason=f"not a pinned requirement: {text[:80]!r}") from error
     exact = [item.version for item in parsed.specifier if item.operator in {"==", "==="}]
     if len(exact) != 1 or len(parsed.specifier) != 1:
         raise LockError(line=line, reason=f"{parsed.name} has no exact version")
-    if parsed.marker and not parsed.marker.evaluate(marker_environment(python)):
-        return None
+    try:
+        if parsed.marker and not holds(parsed.marker, marker_environment(python)):
+            return None
+    except UnreadableMarkerError as error:
+        raise LockError(line=line, reason=f"{parsed.name} has a marker that cannot be read: {str(error)!r}") from error
     return Pin(name=str(canonicalize_name(parsed.name)), version=exact[0], hashes=hashes)
 
 

@@ -7,12 +7,11 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.utils import canonicalize_name
 
 from services.resolver.errors import LockError
 from services.resolver.python.artefacts import LockedFile, file_name
-from services.resolver.python.environment import marker_environment
+from services.resolver.python.environment import UnreadableMarkerError, holds, marker_environment
 from services.resolver.python.inventory import NAME, VERSION
 
 if TYPE_CHECKING:
@@ -102,9 +101,9 @@ def _pin(index: int, package: Any, environment: Mapping[str, str]) -> Pin | None
 
 def _applies(name: str, marker: str, environment: Mapping[str, str]) -> bool:
     try:
-        return Marker(marker).evaluate(dict(environment))
-    except (InvalidMarker, UndefinedEnvironmentName) as error:
-        raise LockError(line=0, reason=f"{name} has a marker that cannot be read: {marker[:80]!r}") from error
+        return holds(marker, environment)
+    except UnreadableMarkerError as error:
+        raise LockError(line=0, reason=f"{name} has a marker that cannot be read: {str(error)!r}") from error
 
 
 def _files(package: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:

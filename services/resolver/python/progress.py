@@ -7,7 +7,7 @@ import re
 from services.resolver.model import InstallStage, PackageEvent, StageProgress
 
 MAX_LINE = 1024
-NAME = r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+NAME = r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?)"
 VERSION = r"={2,3}(?P<version>[0-9A-Za-z.!+_-]+)"
 INSTALLED = re.compile(rf"[+~] {NAME}{VERSION}(?: .*)?")
 REMOVED = re.compile(rf"- {NAME}{VERSION}(?: .*)?")

@@ -16,6 +16,7 @@ from services.resolver.python.target import WORKSPACE
 
 MAX_TAIL_BYTES = 256 * 1024
 MAX_MESSAGE_LINES = 12
+MAX_REQUIREMENT_LENGTH = 500
 ANSI = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 # Before the lines of a group of exceptions stand bars.
 BARS = re.compile(r"^[ ]{0,40}[|+] ?")
@@ -32,7 +33,7 @@ ERROR = re.compile(r"(?P<type>[A-Za-z_][\w.]{0,200})(?:: (?P<message>.*))?")
 NO_MODULE = re.compile(r"No module named '?(?P<module>[\w.]{1,300})'?(?P<rest>.*)")
 STARTED = re.compile(r"(?:/\S{0,300}/)?python[\d.]{0,10}: (?P<message>(?:No module named|Error while finding) .*)")
 DISTRIBUTION = re.compile(
-    r"(?:The '(?P<one>[^']{1,200})' distribution was not found|.*metadata was found for (?P<two>\S+))"
+    r"(?:The '(?P<one>[^']{1,200})' distribution was not found|metadata was found for (?P<two>\S{1,200}))"
 )
 OPTIONAL = re.compile(r"Missing optional dependency '(?P<name>[\w.-]{1,100})'")
 # What supervisors and Python itself say behind the last traceback.
@@ -146,12 +147,16 @@ def _of_module(failure: _Failure, module: str, rest: str) -> list[ImportFinding]
 def _of_distribution(failure: _Failure) -> list[ImportFinding]:
     match = DISTRIBUTION.search(failure.message)
     try:
-        wanted = Requirement((match["one"] or match["two"]) if match else failure.message.split("\n")[0].strip("'"))
-    except InvalidRequirement:
+        wanted = Requirement((match["one"] or match["two"]) if match else _first_words(failure.message))
+    except (InvalidRequirement, RecursionError):
         return []
     name = str(canonicalize_name(wanted.name))
     suggestion = str(wanted) if is_popular(name) else meant(name)
     return [ImportFinding(module=wanted.name, path=failure.path, line=failure.line, suggestion=suggestion)]
+
+
+def _first_words(message: str) -> str:
+    return message.partition("\n")[0][:MAX_REQUIREMENT_LENGTH].strip("'")
 
 
 def _of_advice(failure: _Failure) -> list[ImportFinding]:

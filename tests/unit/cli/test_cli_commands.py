@@ -88,6 +88,10 @@ class FakeGateway(GatewayServiceServicer):
             context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=5, message="gone", details=[info])))
         yield pb.ReadFileResponse(chunk=self.files[request.path])
 
+    def ListFiles(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        files = [pb.FileInfo(name=name, size=len(content)) for name, content in self.files.items()]
+        return pb.ListFilesResponse(files=files)
+
     def Exec(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.exec_requests.append(request)
         for event in self.events[: self.break_after]:
@@ -353,6 +357,15 @@ def test_egress_lines_cannot_be_forged_nor_steer_the_terminal(
         out = capfd.readouterr().out
         assert out.count("\n") == 1
         assert out[:-1].isprintable()
+
+
+def test_names_of_files_cannot_look_like_lines_of_their_own(
+    gateway: FakeGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gateway.files = {"a\nd-            0 b\tc\x1b[2J": b""}
+    assert call(["ls", SANDBOX]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.endswith(" a\\nd-            0 b\\tc\ufffd[2J")
 
 
 def test_a_lost_tail_goes_on_behind_the_last_record(gateway: FakeGateway, capfd: pytest.CaptureFixture[str]) -> None:

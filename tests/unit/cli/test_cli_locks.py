@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,19 @@ def test_an_sbom_is_printed_as_it_is(
     assert capfdbinary.readouterr().out == b"\xffonetwo"
     (request,) = gateway.requests
     assert (request.sandbox_id, request.exec_id, request.format) == (SANDBOX, EXEC, number)
+
+
+def test_documents_cannot_steer_a_terminal(
+    gateway: FakeGateway, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.native = b"{\n\t\x1b[2J\xff\r\n}\n"
+    assert call(["lock", "--native", SANDBOX]) == 0
+    assert capfdbinary.readouterr().out == gateway.native
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert call(["lock", "--native", SANDBOX]) == 0
+    assert capfdbinary.readouterr().out.decode() == "{\n\t\ufffd[2J\ufffd\n}\n"
+    assert call(["sbom", SANDBOX, EXEC]) == 0
+    assert capfdbinary.readouterr().out.decode() == "\ufffdonetwo"
 
 
 def test_each_side_of_a_comparison_is_a_sandbox_an_exec_or_a_file(gateway: FakeGateway, tmp_path: Path) -> None:

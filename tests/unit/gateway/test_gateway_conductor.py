@@ -9,7 +9,7 @@ import pytest
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.watching import watch
-from services.rpc.errors import ErrorCode, QilaError
+from services.rpc.errors import ErrorCode, QilaError, internal, unavailable
 
 from .gateway_world import PATIENCE, World, all_events, command, kinds, program, run_bytes, until
 
@@ -127,6 +127,20 @@ async def test_install_that_is_not_what_was_locked_fails(world: World) -> None:
     events = await all_events(world, await world.conductor.start(program(world)))
     assert events[-1].ended.install_failed.reason == pb.INSTALL_FAILURE_REASON_BUILD_FAILED
     assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
+
+
+async def test_resolver_that_fails_at_what_an_install_left_fails_the_install(world: World) -> None:
+    world.resolver.lock_error = internal("INTERNAL", "a fault in Qila")
+    events = await all_events(world, await world.conductor.start(program(world)))
+    failure = events[-1].ended.install_failed
+    assert (failure.reason, failure.detail) == (pb.INSTALL_FAILURE_REASON_BUILD_FAILED, "a fault in Qila")
+    assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
+
+
+async def test_resolver_that_does_not_answer_is_no_failure_of_the_install(world: World) -> None:
+    world.resolver.lock_error = unavailable("RESOLVER_UNAVAILABLE", "does not answer")
+    events = await all_events(world, await world.conductor.start(program(world)))
+    assert events[-1].ended.WhichOneof("end") == "sandbox_lost"
 
 
 async def test_own_deps_win(world: World) -> None:

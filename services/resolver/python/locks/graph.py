@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.environment import UnreadableMarkerError, holds
 
 if TYPE_CHECKING:
     from packaging.markers import Marker
@@ -54,7 +55,7 @@ def reached(
     followed: set[tuple[int, str]] = set()
     while pending:
         owner, extra, edge = pending.pop()
-        if edge.marker is not None and not edge.marker.evaluate({**environment, "extra": extra}):
+        if not _applies(path, owner, edge, {**environment, "extra": extra}):
             continue
         node = _node(path, owner, edge, nodes)
         found[id(node)] = node
@@ -71,6 +72,14 @@ def reached(
         replace(node, pin=replace(node.pin, direct=key in direct, required_by=tuple(sorted(requirers.get(key, ())))))
         for key, node in sorted(found.items(), key=lambda entry: entry[1].pin.line)
     ]
+
+
+def _applies(path: str, owner: Node | None, edge: Edge, environment: Mapping[str, str]) -> bool:
+    try:
+        return edge.marker is None or holds(edge.marker, environment)
+    except UnreadableMarkerError as error:
+        line = owner.pin.line if owner else 1
+        raise ManifestError(path=path, line=line, reason=f"the marker {str(error)!r} has no value") from error
 
 
 def _node(path: str, owner: Node | None, edge: Edge, nodes: Mapping[str, Sequence[Node]]) -> Node:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.environment import UnreadableMarkerError, parse_marker
 from services.resolver.python.manifests.requirements_file import Declared, try_marker
 
 if TYPE_CHECKING:
+    from packaging.markers import Marker
+
     from services.resolver.model import Notice
     from services.resolver.python.artefacts import LockedFile
     from services.resolver.python.manifests.request import Request
@@ -100,9 +102,9 @@ def marker_of(path: str, line: int, text: object) -> Marker | None:
     if not text:
         return None
     try:
-        marker = Marker(str(text))
-    except (InvalidMarker, RecursionError) as error:
-        raise ManifestError(path=path, line=line, reason=f"not a marker: {str(text)[:80]!r}") from error
+        marker = parse_marker(str(text))
+    except UnreadableMarkerError as error:
+        raise ManifestError(path=path, line=line, reason=f"not a marker: {str(error)!r}") from error
     try_marker(path, line, marker)
     return marker
 

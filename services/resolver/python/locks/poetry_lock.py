@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from services.resolver.errors import ManifestError
 from services.resolver.python.artefacts import listed_files
+from services.resolver.python.environment import UnreadableMarkerError, holds
 from services.resolver.python.locks.graph import Edge, Node, reached
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, marker_of, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.poetry import allows
@@ -102,13 +103,18 @@ def _in_environment(toml: TomlFile, line: int, table: dict[str, Any], wanted: Lo
     parsed = [marker_of(toml.path, line, text) for text in listed]
     environment = wanted.request.environment()
     extras = ("", *toml.table("extras"))[:MAX_EXTRAS_TRIED]
-    return any(
-        marker is None
-        or any(
-            marker.evaluate({**environment, "extra": extra}) for extra in (extras if "extra" in str(marker) else ("",))
+    try:
+        return any(
+            marker is None
+            or any(
+                holds(marker, {**environment, "extra": extra})
+                for extra in (extras if "extra" in str(marker) else ("",))
+            )
+            for marker in parsed
         )
-        for marker in parsed
-    )
+    except UnreadableMarkerError as error:
+        reason = f"the marker {str(error)!r} has no value"
+        raise ManifestError(path=toml.path, line=line, reason=reason) from error
 
 
 def _node(toml: TomlFile, line: int, table: dict[str, Any], wanted: LockRequest) -> Node:
@@ -154,16 +160,21 @@ def _edges(
             python = fields.get("python")
             if isinstance(python, str) and not allows(toml, python, wanted.request.python, "package"):
                 continue
-            extras = fields.get("extras")
             edge = Edge(
                 name=str(canonicalize_name(name)),
-                extras=tuple(str(canonicalize_name(str(extra))) for extra in extras or ()),
+                extras=_extras(toml.path, line, fields.get("extras", [])),
                 marker=marker_of(toml.path, line, fields.get("markers")),
             )
             by_name.setdefault(edge.name, []).append(edge)
             if not fields.get("optional"):
                 plain.append(edge)
     return plain, by_name
+
+
+def _extras(path: str, line: int, listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list):
+        raise ManifestError(path=path, line=line, reason="the extras of a dependency must be a list")
+    return tuple(str(canonicalize_name(str(extra))) for extra in listed)
 
 
 def _extra_edges(
@@ -178,7 +189,7 @@ def _extra_edges(
             text = str(item).partition(";")[0].partition(" ")[0]
             try:
                 name = str(canonicalize_name(ParsedRequirement(text).name))
-            except InvalidRequirement as error:
+            except (InvalidRequirement, RecursionError) as error:
                 raise ManifestError(path=path, line=line, reason=f"not a requirement: {str(item)[:80]!r}") from error
             edges += by_name.get(name, [])
         found[str(canonicalize_name(extra))] = tuple(edges)

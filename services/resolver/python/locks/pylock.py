@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import Marker, UndefinedComparison
 from packaging.pylock import Package, Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
 
 from services.resolver.errors import ManifestError
 from services.resolver.python.artefacts import LockedFile, file_name, plain_files
+from services.resolver.python.environment import UnreadableMarkerError, holds
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, Pin, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.project import check_python
 from services.resolver.python.manifests.toml_file import read_toml
@@ -19,6 +18,7 @@ from services.resolver.python.manifests.toml_file import read_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packaging.markers import Marker
     from packaging.pylock import PackageSdist, PackageWheel
 
     from services.resolver.python.locks.model import LockRequest
@@ -65,9 +65,9 @@ def _applies(path: str, line: int, marker: Marker | None, environment: Mapping[s
     if marker is None:
         return True
     try:
-        return marker.evaluate(dict(environment), context="lock_file")
-    except (UndefinedComparison, InvalidVersion, RecursionError) as error:
-        raise ManifestError(path=path, line=line, reason=f"the marker {str(marker)[:80]!r} has no value") from error
+        return holds(marker, environment, context="lock_file")
+    except UnreadableMarkerError as error:
+        raise ManifestError(path=path, line=line, reason=f"the marker {str(error)!r} has no value") from error
 
 
 def _is_own(package: Package) -> bool:

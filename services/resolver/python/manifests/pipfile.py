@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
+from services.resolver.python.environment import UnreadableMarkerError, parse_marker
 from services.resolver.python.manifests.project import Project
 from services.resolver.python.manifests.requirements_file import NO_URL, Declared, parse_requirement, try_marker
 from services.resolver.python.manifests.settings import PRERELEASE_DETAIL, setting_ignored
 from services.resolver.python.manifests.toml_file import MAX_ENTRIES, TomlFile, read_toml
 
 if TYPE_CHECKING:
+    from packaging.markers import Marker
+
     from services.resolver.model import Notice
     from services.resolver.python.manifests.project import Choice
     from services.resolver.python.manifests.request import Request
@@ -88,8 +90,8 @@ def _marker(toml: TomlFile, section: str, name: str, fields: dict[str, Any]) -> 
     parts = [f"({fields['markers']})"] if fields.get("markers") else []
     parts += [f"{key} {fields[key]}" for key in MARKER_KEYS if fields.get(key)]
     try:
-        return Marker(" and ".join(parts)) if parts else None
-    except (InvalidMarker, RecursionError) as error:
+        return parse_marker(" and ".join(parts)) if parts else None
+    except UnreadableMarkerError as error:
         raise toml.error(f"{name[:80]}: not a marker: {' and '.join(parts)[:80]!r}", section, name) from error
 
 

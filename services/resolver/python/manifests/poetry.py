@@ -6,10 +6,10 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from services.resolver.python.environment import UnreadableMarkerError, parse_marker
 from services.resolver.python.manifests.requirements_file import NO_URL, Declared, parse_requirement, try_marker
 from services.resolver.python.manifests.toml_file import MAX_ENTRIES
 
@@ -151,8 +151,10 @@ def _requirement(toml: TomlFile, keys: tuple[str, ...], name: str, fields: Mappi
     try:
         brackets = f"[{','.join(str(extra) for extra in wanted)}]" if wanted else ""
         text = f"{name}{brackets}{specifier(version)}"
-        marker = Marker(markers) if markers else None
-    except (ValueError, InvalidMarker, RecursionError) as error:
+        marker = parse_marker(markers) if markers else None
+    except UnreadableMarkerError as error:
+        raise toml.error(f"{name[:80]}: not a marker: {str(error)!r}", *keys, name) from error
+    except (ValueError, RecursionError) as error:
         raise _refusal(toml, keys, name, error) from error
     parsed = parse_requirement(toml.path, line, text)
     if marker is not None:

@@ -7,14 +7,18 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as ParsedRequirement
-from packaging.version import InvalidVersion
 
 from services.resolver.errors import ManifestError
 from services.resolver.model import Notice, NoticeKind
-from services.resolver.python.environment import marker_environment
+from services.resolver.python.environment import (
+    SANDBOX_PYTHON,
+    UnreadableMarkerError,
+    holds,
+    is_too_deep,
+    marker_environment,
+)
 from services.resolver.python.manifests.text import decode_manifest
 
 if TYPE_CHECKING:
@@ -219,6 +223,8 @@ def parse_requirement(path: str, line: int, text: str) -> ParsedRequirement:
     if len(text) > MAX_REQUIREMENT_LENGTH:
         reason = f"a requirement of {len(text)} characters; more than {MAX_REQUIREMENT_LENGTH} are not read"
         raise ManifestError(path=path, line=line, reason=reason)
+    if is_too_deep(text):
+        raise ManifestError(path=path, line=line, reason=f"more parentheses than are read: {text[:80]!r}")
     if URL.match(text) or " @ " in text:
         raise ManifestError(path=path, line=line, reason=NO_URL)
     if LOCAL_PATH.match(text):
@@ -239,7 +245,7 @@ def parse_requirement(path: str, line: int, text: str) -> ParsedRequirement:
 def try_marker(path: str, line: int, marker: Marker) -> None:
     """Raise ManifestError for a marker that has no value in any environment."""
     try:
-        marker.evaluate(dict(marker_environment("3.13.0")))
-    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, RecursionError) as error:
-        reason = f"the marker {str(marker)[:80]!r} cannot be evaluated"
+        holds(marker, marker_environment(SANDBOX_PYTHON))
+    except UnreadableMarkerError as error:
+        reason = f"the marker {str(error)!r} cannot be evaluated"
         raise ManifestError(path=path, line=line, reason=reason) from error
