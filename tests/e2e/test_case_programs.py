@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 CASES = Path(__file__).resolve().parents[1] / "cases" / "programs"
-# As a manifest's requirement begins, in either ecosystem: "zope.interface>=6", "@scope/name@^1".
-NAME = re.compile(r"@?[A-Za-z0-9._/-]+")
+# As a manifest's requirement begins: "zope.interface>=6", "@scope/name@^1", "group:artifact:1".
+NAME = re.compile(r"@?[A-Za-z0-9._/-]+(?::[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
