@@ -35,8 +35,12 @@ class ImportTable:
     unseen: frozenset[str]
 
     def is_bundled(self, name: str) -> bool:
-        """Whether the JDK has the package of an imported name."""
-        return name.startswith("java.") or any(prefix in self.jdk for prefix in _prefixes(name))
+        """Whether the JDK has the package of an imported name; a longer known prefix is another's."""
+        if name.startswith("java."):
+            return True
+        return next(
+            (prefix in self.jdk for prefix in _prefixes(name) if prefix in self.jdk or prefix in self.known), False
+        )
 
     def find(self, name: str) -> Known | None:
         """What provides an imported name, by its longest known prefix."""
