@@ -10,6 +10,7 @@ from services.resolver.java.launch import launch_of
 from services.resolver.java.locks import install_rows
 from services.resolver.java.needs import ECOSYSTEM, Needs
 from services.resolver.java.paths import WORKSPACE
+from services.resolver.java.release import release_of
 from services.resolver.java.target import JUNIT
 from services.resolver.model import Link, Plan, UnmanagedInventory
 
@@ -39,7 +40,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context, f
     return Plan(
         ecosystem=ECOSYSTEM,
         source=needs.source,
-        launch=launch_of(program, target, environment, files),
+        launch=launch_of(program, target, environment, files, release_of(context.toolchain["java"])),
         manifests=needs.manifests,
         requirements=needs.requirements,
         undeclared=needs.undeclared,

@@ -45,20 +45,21 @@ class _Build:
     notices: list[Notice] = field(default_factory=list)
     main_class: str = ""
     preview: bool = False
+    release: int
 
 
 class GradleWorkspace:
     """The builds of a workspace."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        """Take the bytes of the workspace's files."""
-        self._files = files
+    def __init__(self, files: Mapping[str, bytes], release: int) -> None:
+        """Take the bytes of the workspace's files, and the sandbox's release of Java."""
+        self._files, self._release = files, release
 
     def read(self, path: str, *, tests: bool) -> Declared:
         """What the build script at a path declares, with the modules that it needs; raises ManifestError, LockError."""
         root = self._root_of(path)
         catalog = self._catalog(root)
-        build = _Build()
+        build = _Build(release=self._release)
         self._script(path, root, catalog, build)
         directory = path.rpartition("/")[0]
         main_class, seen = build.main_class, {path: directory}
@@ -268,6 +269,6 @@ def _settings(path: str, statement: Statement, values: Values, build: _Build) ->
         if name.rpartition(".")[2] in {"sourceCompatibility", "targetCompatibility"} or "languageVersion" in name:
             words = [token.text for token in current.tokens if token.kind == "word"]
             wanted = texts[-1] if texts else words[-1]
-            check_release(path, current.line, wanted.rpartition("VERSION_")[2].replace("_", "."))
+            check_release(path, current.line, wanted.rpartition("VERSION_")[2].replace("_", "."), build.release)
         if "--enable-preview" in texts:
             build.preview = True

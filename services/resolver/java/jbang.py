@@ -40,8 +40,8 @@ class Directives:
     notices: tuple[Notice, ...] = ()
 
 
-def read_directives(path: str, content: bytes) -> Directives:
-    """Read the lines; raises ManifestError with the line."""
+def read_directives(path: str, content: bytes, release: int) -> Directives:
+    """Read the lines for a sandbox with this release of Java; raises ManifestError with the line."""
     text = content.decode("utf-8", "replace").replace("\r\n", "\n")
     dependencies: list[Declaration] = []
     managed: list[Declaration] = []
@@ -56,7 +56,7 @@ def read_directives(path: str, content: bytes) -> Directives:
             sources += [_source(path, line, item) for item in SEPARATOR.split(rest.strip()) if item]
         elif word == "JAVA":
             match = RELEASE.match(rest)
-            check_release(path, line, match[0] if match else "")
+            check_release(path, line, match[0] if match else "", release)
         elif word == "MAIN":
             main_class = rest.strip()
         elif word in {"JAVAC_OPTIONS", "COMPILE_OPTIONS", "PREVIEW"}:

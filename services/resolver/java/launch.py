@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from services.resolver.java.installer import SUPPORT
-from services.resolver.java.release import SANDBOX_RELEASE
 from services.resolver.java.target import JUNIT, JUNIT_4
 from services.resolver.model import Launch
 
@@ -17,21 +16,25 @@ if TYPE_CHECKING:
     from services.resolver.model import Target
 
 RUN = f"{SUPPORT}/run"
-PREVIEW = f"--enable-preview --release {SANDBOX_RELEASE}"
 CONSOLE = (
     "org.junit.platform.console.ConsoleLauncher", "execute", "--disable-banner", "--disable-ansi-colors",
     "--details=tree",
 )  # fmt: skip
 
 
-def launch_of(program: Program, target: Target, environment: str, files: Mapping[str, bytes]) -> Launch:
-    """How the program starts. An empty environment is named too: it must not see an older one."""
+def launch_of(program: Program, target: Target, environment: str, files: Mapping[str, bytes], release: int) -> Launch:
+    """How the program starts, with a JDK of this release.
+
+    An empty environment is named too: the program must not see an older one.
+    """
     variables = {"QILA_JAVA_ENV": environment}
     if target.command:
+        # For the client's own `java` and `javac`, which look here unless they are told otherwise.
+        variables["CLASSPATH"] = f".:{environment}/lib/*" if environment else "."
         return Launch(argv=target.command, env=variables)
     places = ":".join(program.places)
-    options = PREVIEW if program.preview else ""
-    digest = _digest(program, environment, options, files)
+    options = f"--enable-preview --release {release}" if program.preview else ""
+    digest = _digest(program, f"{places}\t{environment}\t{options}\t{release}\n", files)
     class_path = ":".join([*program.resources, *program.jars])
     argv = (RUN, digest, places, class_path, options, *_what(program), *target.args)
     return Launch(argv=argv, env=variables)
@@ -50,9 +53,9 @@ def _what(program: Program) -> tuple[str, ...]:
     return ("org.testng.TestNG", "-usedefaultlisteners", "false", "-testclass", ",".join(program.test_classes))
 
 
-def _digest(program: Program, environment: str, options: str, files: Mapping[str, bytes]) -> str:
+def _digest(program: Program, header: str, files: Mapping[str, bytes]) -> str:
     """What the sandbox's Compile makes of the same: all that decides the classes."""
-    text = f"{':'.join(program.places)}\t{environment}\t{options}\n"
+    text = header
     for path in sorted(program.sources):
         text += f"{path}\t{hashlib.sha256(files[path]).hexdigest()}\n"
     return hashlib.sha256(text.encode()).hexdigest()

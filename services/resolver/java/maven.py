@@ -36,9 +36,9 @@ class _Member:
 class MavenWorkspace:
     """The POMs of a workspace, read when they are needed."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        """Take the bytes of the workspace's files."""
-        self._files = files
+    def __init__(self, files: Mapping[str, bytes], release: int) -> None:
+        """Take the bytes of the workspace's files, and the sandbox's release of Java."""
+        self._files, self._java = files, release
         self._poms: dict[str, Pom] = {}
 
     def read(self, path: str) -> Declared:
@@ -51,7 +51,7 @@ class MavenWorkspace:
         for item in members:
             for pom in (item.pom, *item.parents):
                 release, line = pom.release
-                check_release(pom.path, line, interpolate(release, item.properties))
+                check_release(pom.path, line, interpolate(release, item.properties), self._java)
         own = [self._of(item, siblings) for item in members]
         dependencies = [item for declared in own for item in declared]
         poms = {pom.path: pom for item in members for pom in (item.pom, *item.parents)}

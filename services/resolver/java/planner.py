@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError, ToolchainMissingError
+from services.resolver.errors import ManifestError, TargetAmbiguousError, TargetNotFoundError, ToolchainMissingError
 from services.resolver.java import catalog, failures, gradle, jbang, lock, missing, progress
 from services.resolver.java import target as targets
 from services.resolver.java.assemble import TOOLS, assemble
@@ -23,6 +23,7 @@ from services.resolver.java.needs import (
 )
 from services.resolver.java.paths import directories_above, join
 from services.resolver.java.pom import MANIFEST as POM
+from services.resolver.java.release import release_of
 from services.resolver.java.scan import SUFFIX
 from services.resolver.java.sources import SourceTree
 from services.resolver.model import Notice, NoticeKind
@@ -96,13 +97,20 @@ class JavaPlanner:
         for tool in TOOLS:
             if not re.fullmatch(r"\d+(\.\d+)+", context.toolchain.get(tool, "")):
                 raise ToolchainMissingError(tool=tool)
+        if context.options.extras or context.options.groups:
+            name = (*context.options.extras, *context.options.groups)[0]
+            reason = (
+                f"there is no extra or group {name[:80]!r}: Java has scopes, and tests are run by the script 'test'"
+            )
+            raise ManifestError(path=POM, reason=reason)
+        release = release_of(context.toolchain["java"])
         workspace = SourceTree(files=files, tree=frozenset(tree))
         tests = target.script == targets.TESTS
-        path = _entry(workspace, target)
+        path = _entry(workspace, target, release)
         manifest = _manifest_of(files, path)
         for_tests = tests or bool(path and targets.is_test_path(path))
-        declared = _read(files, manifest, tests=for_tests)
-        directives = jbang.read_directives(path, files[path]) if path else jbang.Directives()
+        declared = _read(files, manifest, release, tests=for_tests)
+        directives = jbang.read_directives(path, files[path], release) if path else jbang.Directives()
         main_class = directives.main_class or (declared.main_class if declared else "")
         if tests:
             directory = manifest.rpartition("/")[0]
@@ -112,7 +120,7 @@ class JavaPlanner:
         else:
             program = targets.Program()
         if program.with_tests and not for_tests:
-            declared = _read(files, manifest, tests=True)
+            declared = _read(files, manifest, release, tests=True)
         needs = _needs(workspace, program, declared, manifest, directives, context)
         return assemble(needs, program, target, context, files)
 
@@ -159,7 +167,7 @@ class JavaPlanner:
         return lock.read_lock(lockfile)
 
 
-def _entry(workspace: SourceTree, target: Target) -> str:
+def _entry(workspace: SourceTree, target: Target, release: int) -> str:
     """The program's path; empty where tests, or a command of the client's own, need none."""
     if target.script:
         if target.script != targets.TESTS:
@@ -167,7 +175,7 @@ def _entry(workspace: SourceTree, target: Target) -> str:
         return ""
     main_class = ""
     if not target.program and not target.module:
-        declared = _read(workspace.files, _manifest_of(workspace.files, ""), tests=False)
+        declared = _read(workspace.files, _manifest_of(workspace.files, ""), release, tests=False)
         main_class = declared.main_class if declared else ""
     try:
         return targets.entry_of(workspace, target, main_class)
@@ -186,12 +194,12 @@ def _manifest_of(files: Mapping[str, bytes], path: str) -> str:
     return ""
 
 
-def _read(files: Mapping[str, bytes], manifest: str, *, tests: bool) -> Declared | None:
+def _read(files: Mapping[str, bytes], manifest: str, release: int, *, tests: bool) -> Declared | None:
     if not manifest:
         return None
     if manifest.rpartition("/")[2] == POM:
-        return MavenWorkspace(files).read(manifest)
-    return gradle.GradleWorkspace(files).read(manifest, tests=tests)
+        return MavenWorkspace(files, release).read(manifest)
+    return gradle.GradleWorkspace(files, release).read(manifest, tests=tests)
 
 
 def _needs(  # noqa: PLR0917 -- all that may decide

@@ -6,15 +6,17 @@ import re
 
 from services.resolver.errors import ManifestError
 
-SANDBOX_RELEASE = 21
 RELEASE = re.compile(r"(?:1\.)?(\d{1,3})")
 
 
-def check_release(path: str, line: int, text: str) -> None:
-    """Raise ManifestError if a release is asked for that the sandbox's JDK does not know."""
+def release_of(java: str) -> int:
+    """The release of a JDK's full version: 21 of `21.0.8`."""
+    return int(java.partition(".")[0])
+
+
+def check_release(path: str, line: int, text: str, release: int) -> None:
+    """Raise ManifestError if a release is asked for that the sandbox's JDK, of `release`, does not know."""
     match = RELEASE.match(text.strip())
-    if match and int(match[1]) > SANDBOX_RELEASE:
-        reason = (
-            f"asks for Java {match[1]}, the sandbox has {SANDBOX_RELEASE}: lower it, or use an image with a newer JDK"
-        )
+    if match and int(match[1]) > release:
+        reason = f"asks for Java {match[1]}, the sandbox has {release}: lower it, or use an image with a newer JDK"
         raise ManifestError(path=path, reason=reason, line=line)

@@ -353,10 +353,10 @@ def test_no_script_takes_long(text: str) -> None:
     begun = time.monotonic()
     files = {"build.gradle": text.encode(), "gradle.properties": text.encode()}
     with suppress(ManifestError):
-        GradleWorkspace(files).read("build.gradle", tests=False)
+        GradleWorkspace(files, 21).read("build.gradle", tests=False)
     outline(text.encode())
     scan(text[:100_000].encode())
-    read_directives("a.java", text.encode())
+    read_directives("a.java", text.encode(), 21)
     assert time.monotonic() - begun < 10
 
 
@@ -397,3 +397,18 @@ def test_a_scan_tells_mains_and_imports() -> None:
     assert [(item.name, item.line, item.static) for item in found.imports] == [("x.Y.z", 2, True), ("q.*", 3, False)]
     assert scan(b"class A { void main() {} }").preview
     assert scan(b"void main() {}").unnamed
+
+
+def test_an_image_with_a_newer_jdk_takes_newer_programs() -> None:
+    files = {"A.java": b"//JAVA 25+\nclass A { void main() {} }"}
+    made = plan(files, list(files), Target(), Context(toolchain={"java": "25.0.1", "maven": "3.9.9"}))
+    assert made.launch.argv[4] == "--enable-preview --release 25"
+    with pytest.raises(ManifestError, match="asks for Java 25, the sandbox has 21"):
+        plan(files, list(files), Target(), CONTEXT)
+
+
+def test_a_command_of_the_clients_finds_the_jars() -> None:
+    files = {"A.java": b"import com.google.gson.Gson;\nclass A { public static void main(String[] a) {} }"}
+    made = plan(files, list(files), Target(program="A.java", command=("javac", "A.java")), CONTEXT)
+    assert made.launch.argv == ("javac", "A.java")
+    assert made.launch.env["CLASSPATH"] == f".:{made.environment}/lib/*"

@@ -17,10 +17,10 @@ record State(Path place, Map<String, String> hashes, Map<String, List<String>> c
     static final String NAME = "state.tsv";
     static final String CLASSES = "classes";
 
-    /** What decides the classes beside the sources: where they lie, the environment, and the compiler's options. */
+    /** What decides the classes beside the sources: where they lie, the environment, options, and the JDK's version. */
     record Header(String sources, String environment, String options) {
         String toText() {
-            return sources + "\t" + environment + "\t" + options + "\n";
+            return sources + "\t" + environment + "\t" + options + "\t" + Runtime.version().feature() + "\n";
         }
     }
 
