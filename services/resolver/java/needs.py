@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import LockError, ManifestError
 from services.resolver.java.coordinates import NEWEST, Coordinate, is_open, parse_coordinate
-from services.resolver.java.declared import COMPILE, PROVIDED, TEST, Declaration, Declared, PomFile
+from services.resolver.java.declared import COMPILE, TEST, Declaration, Declared, PomFile
 from services.resolver.java.given import exact_lock, pinned_poms
 from services.resolver.java.locks import MavenLock, read_maven_lock
-from services.resolver.java.pom_writer import OWN, write_pom
+from services.resolver.java.pom_writer import OWN, with_dependencies, write_pom
 from services.resolver.java.table import import_table
 from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
 
@@ -31,7 +31,6 @@ BRINGS_MUCH = (
     "org.springframework.boot:", "org.springframework.cloud:", "io.quarkus:", "io.micronaut", "io.helidon",
     "io.dropwizard:", "org.wildfly", "jakarta.platform:", "org.apache.spark:", "org.apache.hadoop:", "dev.langchain4j:",
 )  # fmt: skip
-ADDED_POM = "qila:added:1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +85,7 @@ def declared_needs(
     options = context.options
     applying = [item for item in declared.dependencies if tests or item.scope != TEST]
     names = {item.coordinate.name for item in applying}
+    much = any(name.startswith(BRINGS_MUCH) for name in names)
     locked = _locked_names(context)
     extra = _added(options, names)
     if options.install_missing:
@@ -93,16 +93,16 @@ def declared_needs(
         extra += [
             Declaration(coordinate=coordinate, path=manifest, line=0)
             for name, coordinate in sorted(detection.coordinates.items())
-            if name not in taken and name not in locked and not _is_brought(coordinate.name, names)
+            if name not in taken and name not in locked and not much
         ]
     present = names.union(item.coordinate.name for item in extra)
     missing, unknown = _missing(detection, present, locked, manifest)
-    if any(name.startswith(BRINGS_MUCH) for name in names):
-        missing, unknown = [item for item in missing if item.package not in locked], []
-        missing = [item for item in missing if not _is_brought(item.package, names)]
+    if much:
+        missing, unknown = [], []
     poms = declared.poms
     if extra:
-        poms = _with_added(declared, extra)
+        own = poms[0]
+        poms = (PomFile(id=own.id, content=with_dependencies(own.content, extra)), *poms[1:])
     kinds = {id(item): OriginKind.ADDED for item in extra}
     requirements = [
         _requirement(item, kinds.get(id(item), OriginKind.MANIFEST)) for item in (*_unique(applying), *extra)
@@ -220,11 +220,6 @@ def _may_provide(module: str, declared: Collection[str]) -> bool:
     return any(name.startswith((f"{lead}.", f"{lead}:")) for name in declared)
 
 
-def _is_brought(name: str, declared: Iterable[str]) -> bool:
-    del name
-    return any(item.startswith(BRINGS_MUCH) for item in declared)
-
-
 def _requirement(item: Declaration, kind: OriginKind) -> Requirement:
     origin = Origin(kind=kind, path=item.path, line=item.line, note=item.scope if item.scope != COMPILE else "")
     return Requirement(specifier=item.coordinate.specifier, name=item.coordinate.name, origins=(origin,))
@@ -239,18 +234,6 @@ def _unique(items: Iterable[Declaration]) -> list[Declaration]:
         if known is None or (not known.coordinate.version and item.coordinate.version):
             found[key] = item
     return sorted(found.values(), key=lambda item: item.coordinate)
-
-
-def _with_added(declared: Declared, extra: Sequence[Declaration]) -> tuple[PomFile, ...]:
-    """A POM that asks for what the program's own does, and for more."""
-    group, artifact, version = declared.poms[0].id.split(":")
-    own = Declaration(
-        coordinate=Coordinate(group=group, artifact=artifact, version=version, extension="pom"), path="", line=0
-    )
-    # The program's own comes first and decides versions; what it has for compiling alone does not come with it.
-    compiling = [item for item in declared.dependencies if item.scope in {PROVIDED, TEST} and item.coordinate.version]
-    content = write_pom(ADDED_POM, [own, *compiling, *extra])
-    return (PomFile(id=ADDED_POM, content=content), *declared.poms)
 
 
 def _added(options: Options, present: Collection[str] | Mapping[str, object]) -> list[Declaration]:

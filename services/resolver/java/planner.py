@@ -219,7 +219,8 @@ def _needs(  # noqa: PLR0917 -- all that may decide
     if directives.dependencies:
         return directive_needs(program.path, directives, detection, context)
     if declared is not None:
-        complete = bool(program.sources)
+        own = [path for path in workspace.below(declared.directory) if not targets.is_test_path(path)]
+        complete = bool(program.sources) and set(own) <= set(program.sources)
         return declared_needs(declared, manifest, detection, context, tests=program.with_tests, complete=complete)
     return detected_needs(detection, context.options, directives.notices, program.path)
 

@@ -41,6 +41,17 @@ def write_pom(
     return "\n".join([*lines, "</project>", ""]).encode()
 
 
+def with_dependencies(pom: bytes, more: Iterable[Declaration]) -> bytes:
+    """A POM that was written here, with further dependencies behind its own."""
+    rows = [line for item in more for line in _dependency(item, "    ")]
+    text = pom.decode().removesuffix("</project>\n")
+    if text.endswith("\n  </dependencies>\n"):
+        text = text.removesuffix("  </dependencies>\n")
+    else:
+        text += "  <dependencies>\n"
+    return "\n".join([text + rows[0], *rows[1:], "  </dependencies>", "</project>", ""]).encode()
+
+
 def _id(identity: str, indent: str) -> list[str]:
     names = ("groupId", "artifactId", "version")
     return [_element(name, value, indent) for name, value in zip(names, identity.split(":"), strict=True)]
