@@ -38,6 +38,9 @@ def explain_run(output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
     manifest = next((name for name in manifests if name.endswith((".xml", ".gradle", ".kts", ".java"))), "")
     found: dict[str, ImportFinding] = {}
     for match in JAVAC.finditer(text):
+        # A class whose import failed looks like a package where something is taken from it.
+        if match["package"][0].isupper():
+            continue
         name = _imported(match["source"], match["package"])
         path = match["path"].removeprefix(f"{WORKSPACE}/")
         found.setdefault(name, _finding(name, path, int(match["line"]), manifest))

@@ -240,6 +240,7 @@ def test_progress_of_an_install() -> None:
 JAVAC = (
     b"src/main/java/demo/Main.java:3: error: package com.google.gson does not exist\n"
     b"import com.google.gson.Gson;\n                      ^\n"
+    b"src/main/java/demo/Main.java:7: error: package Gson does not exist\n    Gson.x.y();\n        ^\n"
     b"src/main/java/demo/Main.java:9: error: cannot find symbol\n    Gson x;\n    ^\n2 errors\n"
 )
 
