@@ -34,20 +34,28 @@ final class Compile {
         State.Header header = new State.Header(arguments[1], arguments[3], arguments[4]);
         Map<String, Sources.Source> sources = Sources.read(header.sources());
         Path place = cache.resolve(Sources.digest(header, sources));
-        if (!Files.exists(place.resolve(State.NAME))) {
-            Files.createDirectories(cache);
-            Path made = Files.createTempDirectory(cache, "new-");
-            try {
-                if (!compile(cache, made, header, sources, arguments[2])) {
-                    System.exit(1);
-                }
-                publish(made, place);
-            } finally {
-                remove(made);
-            }
-            removeOld(cache, place);
+        if (!Files.exists(place.resolve(State.NAME)) && !make(cache, place, header, sources, arguments[2])) {
+            System.exit(1);
         }
         System.out.println(place.resolve(State.CLASSES));
+    }
+
+    /** Whether it could be compiled; javac has said why not. */
+    private static boolean make(
+            Path cache, Path place, State.Header header, Map<String, Sources.Source> sources, String classpath)
+            throws IOException {
+        Files.createDirectories(cache);
+        Path made = Files.createTempDirectory(cache, "new-");
+        try {
+            if (!compile(cache, made, header, sources, classpath)) {
+                return false;
+            }
+            publish(made, place);
+        } finally {
+            remove(made);
+        }
+        removeOld(cache, place);
+        return true;
     }
 
     private static boolean compile(
