@@ -28,6 +28,8 @@ _OWN_DEPENDENCIES = ("deps", "node_modules")
 _USER_LIBRARIES = ".local/lib"
 _PYTHON = re.compile(r"python3\.[0-9]{1,3}")
 _MODULES = "node_modules"
+# Where people put jars by hand.
+_JARS = ("lib", "libs")
 _MAXIMUM_UNMANAGED = 32
 _MAXIMUM_UNMANAGED_ENTRIES = 20_000
 
@@ -132,6 +134,7 @@ def _unmanaged(root: str, modules: list[str]) -> list[dict[str, str]]:
     found = [path for path in libraries if any(name.endswith(".dist-info") for name in _names(path))]
     if _is_real_directory(f"{root}/deps"):
         found.append(f"{root}/deps")
+    found += [f"{root}/{name}" for name in _JARS if any(jar.endswith(".jar") for jar in _names(f"{root}/{name}"))]
     budget = _MAXIMUM_UNMANAGED_ENTRIES
     answers = []
     for path in [*found, *modules][:_MAXIMUM_UNMANAGED]:

@@ -120,6 +120,12 @@ def test_survey_tells_what_programs_installed_by_themselves(tmp_path: Path) -> N
     first = _survey(tmp_path)[1]["unmanaged"]
     assert [row["path"] for row in first] == [str(library), f"{tmp_path}/node_modules"]
     assert _survey(tmp_path)[1]["unmanaged"] == first
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/notes.txt").write_text("")
+    assert _survey(tmp_path)[1]["unmanaged"] == first
+    (tmp_path / "lib/a.jar").write_text("")
+    assert f"{tmp_path}/lib" in [row["path"] for row in _survey(tmp_path)[1]["unmanaged"]]
+    (tmp_path / "lib/a.jar").unlink()
     (scope / "b").mkdir()
     second = _survey(tmp_path)[1]["unmanaged"]
     assert [one["digest"] == two["digest"] for one, two in zip(first, second, strict=True)] == [True, False]
