@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.resolver.model import Context, Plan
 
 # The toolchain of the sandbox image, for plans made without one.
-IMAGE_TOOLCHAIN = {"python": "3.13.5", "node": "24.19.0", "npm": "11.17.0"}
+IMAGE_TOOLCHAIN = {"python": "3.13.5", "node": "24.19.0", "npm": "11.17.0", "go": "1.27.3"}
 
 
 def plan_local(path: Path, args: Sequence[str], context: Context, language: str = "") -> tuple[Plan, Selection]:
