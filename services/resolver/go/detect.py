@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.resolver.go.names import covers, is_path, is_remote
+from services.resolver.go.names import is_path, is_remote, provider
 from services.resolver.go.table import package_table
 from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind
 
@@ -44,7 +44,7 @@ class Detector:
     def __init__(self, sources: Sources, modules: Modules) -> None:
         self._sources = sources
         self._modules = modules
-        self._required = [item.path for item in modules.main.file.requires] if modules.main.file else []
+        self._required = {item.path for item in modules.main.file.requires} if modules.main.file else set()
 
     def reach(self, program: Program) -> Detection:
         """From a program's files on; broken ones are told."""
@@ -107,8 +107,8 @@ class Detector:
             if local[0] is not self._modules.main and self._is_own(path):
                 found.local.add(item.path)
             return local[1]
-        declared = [module for module in self._required if covers(module, item.path)]
-        if local is not None and any(len(module) > len(local[0].path) for module in declared):
+        declared = provider(item.path, self._required)
+        if local is not None and len(declared) > len(local[0].path):
             local = None
         published = is_path(item.path) and is_remote(item.path) and not table.is_wrong(item.path)
         if local is None and (declared or published):

@@ -32,8 +32,10 @@ NO_SOLUTION = re.compile(
     r"|is not a package path"
 )
 TIMED_OUT = re.compile(r"i/o timeout|deadline exceeded|TLS handshake timeout|context canceled", re.IGNORECASE)
+# A registry that refuses one module (403) does not hand it out: for a program, it is not there.
 NOT_FOUND = re.compile(
-    r"\b(?:404 Not Found|410 Gone)|cannot find module providing package|is not in std\b|module lookup disabled"
+    r"\b(?:404 Not Found|410 Gone)|The registry answered 40[34]"
+    r"|cannot find module providing package|is not in std\b|module lookup disabled"
     r"|unrecognized import path|This module version is not available|no such host|has no module\b"
 )
 NETWORK = re.compile(

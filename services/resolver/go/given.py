@@ -11,7 +11,7 @@ from services.resolver.go import installer
 from services.resolver.go.bundle import LockedModule, is_lock, read_lock, split
 from services.resolver.go.installer import Solving, Wanted
 from services.resolver.go.mod_file import read_go_mod
-from services.resolver.go.names import HASH, VERSION, covers, is_path, language_of
+from services.resolver.go.names import HASH, VERSION, is_path, language_of, provider
 from services.resolver.go.needs import (
     COMPLETE_SINCE,
     Needs,
@@ -46,11 +46,12 @@ def given_needs(lock: Lockfile, situation: Situation) -> Needs:
     locked, sums, replaced = _read(lock)
     if not any(item.direct for item in locked):
         # A go.sum does not tell what is direct: what the program imports is.
-        locked = [replace(item, direct=_is_imported(item, locked, situation)) for item in locked]
-    paths = [item.path for item in locked]
-    paths += [item.path for item in replaced]
+        names = {item.path for item in locked}
+        imported = {provider(path, names) for path in situation.reached.packages}
+        locked = [replace(item, direct=item.path in imported) for item in locked]
+    paths = {*(item.path for item in locked), *(item.path for item in replaced)}
     reached = situation.reached
-    known = {path: at for path, at in reached.packages.items() if any(covers(module, path) for module in paths)}
+    known = {path: at for path, at in reached.packages.items() if provider(path, paths)}
     imports, get = with_added(situation.options, known, reached)
     beyond = {path: at for path, at in reached.packages.items() if path not in imports}
     files = installer.module_files(situation.directory, _mod(situation, locked, replaced), sums)
@@ -66,15 +67,6 @@ def given_needs(lock: Lockfile, situation: Situation) -> Needs:
         undeclared=tuple(findings(beyond, join(situation.directory, MOD))),
         unknown=tuple(sorted_findings(reached.unknown)),
         notices=(*_without_hashes(lock, locked), *situation.modules.notices, *reached.notices),
-    )
-
-
-def _is_imported(item: LockedModule, locked: list[LockedModule], situation: Situation) -> bool:
-    """Whether a package of the program is imported from a module, and not from one whose path is longer."""
-    longer = [other.path for other in locked if covers(item.path, other.path) and other.path != item.path]
-    return any(
-        covers(item.path, path) and not any(covers(other, path) for other in longer)
-        for path in situation.reached.packages
     )
 
 

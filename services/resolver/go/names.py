@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
 
 ECOSYSTEM = "go"
 MAX_PATH = 400
@@ -46,6 +50,23 @@ def module_guess(import_path: str) -> str:
 def covers(module: str, import_path: str) -> bool:
     """Whether a package with this path can lie in a module."""
     return import_path == module or import_path.startswith(f"{module}/")
+
+
+def provider(import_path: str, modules: Container[str]) -> str:
+    """Which of some modules a package can lie in, the one with the longest path; empty if in none."""
+    while import_path and import_path not in modules:
+        import_path = import_path.rpartition("/")[0]
+    return import_path
+
+
+def above(import_paths: Iterable[str]) -> frozenset[str]:
+    """All modules that any of some packages could lie in."""
+    found: set[str] = set()
+    for path in import_paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]  # noqa: PLW2901 -- it is walked up
+    return frozenset(found)
 
 
 def purl_of(module: str, version: str) -> str:

@@ -11,7 +11,7 @@ from services.resolver.go.bundle import read_lock, split
 from services.resolver.go.installer import Solving, Wanted
 from services.resolver.go.missing import finding_of
 from services.resolver.go.mod_file import read_go_mod
-from services.resolver.go.names import QUERY, VERSION, covers, is_path, is_remote, language_of
+from services.resolver.go.names import QUERY, VERSION, above, is_path, is_remote, language_of, provider
 from services.resolver.go.sources import MOD, SUM, join
 from services.resolver.go.sum_file import read_go_sum
 from services.resolver.go.table import package_table
@@ -94,10 +94,10 @@ def detected_needs(situation: Situation) -> Needs:
 def declared_needs(situation: Situation, file: ModFile) -> Needs:
     """What go.mod asks for, and go.sum holds; what the code imports beyond that is added, and said."""
     modules, options, reached = situation.modules, situation.options, situation.reached
-    required = [item.path for item in file.requires]
-    beyond = {path: origins for path, origins in reached.packages.items() if not _covered(path, required)}
+    required = {item.path for item in file.requires}
+    beyond = {path: origins for path, origins in reached.packages.items() if not provider(path, required)}
     everything = situation.detector.everything()
-    declared = {path for path in (*everything.packages, *reached.packages) if _covered(path, required)}
+    declared = {path for path in (*everything.packages, *reached.packages) if provider(path, required)}
     taken = beyond if options.detect or options.install_missing else {}
     extra, get = with_added(options, taken, reached)
     drift = [*_drift(situation, file), *_beyond(taken, file)]
@@ -229,10 +229,6 @@ def _is_local(path: str, modules: Modules) -> bool:
     return any(module.path == path for module in modules.local)
 
 
-def _covered(path: str, modules: Iterable[str]) -> bool:
-    return any(covers(module, path) for module in modules)
-
-
 def _drift(situation: Situation, file: ModFile) -> list[Notice]:
     """Where go.mod and go.sum do not hold one version and its hash for each module."""
     path = join(situation.directory, SUM)
@@ -273,7 +269,7 @@ def _drifted(path: str, line: int, subject: str, detail: str) -> Notice:
 
 def _unused(file: ModFile, everything: Detection) -> list[Notice]:
     """Direct requirements that no package of the module imports, and no tool comes from."""
-    wanted = [*everything.packages, *(tool.text for tool in file.tools)]
+    wanted = above([*everything.packages, *(tool.text for tool in file.tools)])
     return [
         Notice(
             kind=NoticeKind.UNUSED_REQUIREMENT,
@@ -283,7 +279,7 @@ def _unused(file: ModFile, everything: Detection) -> list[Notice]:
             detail="no package of the module imports it",
         )
         for item in file.requires
-        if not item.indirect and not any(covers(item.path, path) for path in wanted)
+        if not item.indirect and item.path not in wanted
     ][:MAX_NOTICES]
 
 

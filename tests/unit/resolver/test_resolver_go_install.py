@@ -251,6 +251,11 @@ FAILURES = [
         ("github.com/no/where",),
     ),
     (
+        "module github.com/no/where: reading http://x/y: 502 Bad Gateway\n\tQila: The registry answered 403.",
+        "not_found",
+        ("github.com/no/where",),
+    ),
+    (
         "github.com/gin-gonic/gin/nope: module found (v1), but does not contain package github.com/gin-gonic/gin/nope",
         "no_solution",
         ("github.com/gin-gonic/gin",),
