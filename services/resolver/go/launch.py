@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from services.resolver.go.needs import Situation
     from services.resolver.model import Target
 
+# Links to the environment's modules: under the same path in each environment, a module is compiled once.
+MODULE_CACHE = "/sandbox/.home/.cache/go-modules"
 RUN = (*PYTHON, f"{SUPPORT}/run_program.py")
 
 
@@ -62,4 +64,4 @@ def _environment(situation: Situation, environment: str) -> dict[str, str]:
     flags = ["-modcacherw", f"-overlay={environment}/overlay.json"]
     if join(situation.directory, "vendor/modules.txt") in situation.sources.tree:
         flags.append("-mod=readonly")
-    return variables | {"GOFLAGS": " ".join(flags), "GOMODCACHE": f"{environment}/mod"}
+    return variables | {"GOFLAGS": " ".join(flags), "GOMODCACHE": MODULE_CACHE, "QILA_GO_ENV": environment}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.image.go import install_modules, inventory, run_program
+from sandbox.image.go import install_modules, inventory, link_modules, run_program
 from services.resolver.go.inventory import read_inventory
 
 if TYPE_CHECKING:
@@ -107,3 +107,23 @@ def test_each_package_is_built_in_a_place_of_its_own(tmp_path: Path, monkeypatch
     assert [place.name for place in places] == ["a", "b", "main", tmp_path.name]
     assert len({place.parent for place in places}) == len(places)
     assert run_program.place_of(["./cmd/a"]) == places[0]
+
+
+def test_modules_are_linked_and_lead_to_the_last_environment(environment: Path, tmp_path: Path) -> None:
+    cache, module = tmp_path / "cache", f"{ESCAPED}@{VERSION}"
+    assert link_modules.main([str(environment), str(cache)]) == 0
+    assert (cache / module / "a.go").read_bytes() == FILES["a.go"]
+    assert (cache / f"cache/download/{ESCAPED}/@v/{VERSION}.ziphash").is_symlink()
+    other = environment.rename(environment.with_name("other"))
+    cache = other / "cache"
+    assert link_modules.main([str(other), str(cache)]) == 0
+    assert (cache / module).resolve() == other / "mod" / module
+    assert (cache / "linked").read_text() == f"{other}\n"
+
+
+def test_what_is_in_the_way_of_a_link_is_told(environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = environment / "cache"
+    (cache / f"{ESCAPED}@{VERSION}" / "own").mkdir(parents=True)
+    assert link_modules.main([str(environment), str(cache)]) == 1
+    assert capsys.readouterr().err
+    assert not (cache / "linked").exists()

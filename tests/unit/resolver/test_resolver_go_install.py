@@ -359,7 +359,7 @@ def test_a_plan_has_all_that_an_install_needs() -> None:
     assert planned.environment == f"/sandbox/.qila/env/go/{planned.fingerprint}"
     assert all(planned.environment in step.argv for step in planned.steps)
     assert planned.native_lock == planned.steps[-1].argv[-1] == "go.txtar"
-    assert planned.launch.env["GOMODCACHE"] == f"{planned.environment}/mod"
+    assert planned.launch.env["QILA_GO_ENV"] == planned.environment
     assert f"-overlay={planned.environment}/overlay.json" in planned.launch.env["GOFLAGS"]
     assert planned.inventory_argv[-1] == planned.environment
 
