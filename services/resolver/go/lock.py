@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import InstallMismatchError
@@ -13,7 +14,7 @@ from services.resolver.licenses import NO_ASSERTION
 from services.resolver.model import LockedPackage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from services.resolver.go.bundle import LockedModule
     from services.resolver.go.inventory import Inventory
@@ -40,12 +41,14 @@ def verify_install(native_lock: bytes, inventory: bytes) -> None:
         )
 
 
-def locked_packages(native_lock: bytes, inventory: bytes) -> list[LockedPackage]:
+def locked_packages(direct: Iterable[str], native_lock: bytes, inventory: bytes) -> list[LockedPackage]:
     """The modules of a verified install, with licences and who required them.
 
-    Direct is what go.mod says of itself: a requirement without `// indirect`.
+    Direct is what go.mod requires without `// indirect`, and what `direct` (module@version) names.
     """
-    locked, found = read_lock(native_lock), read_inventory(inventory)
+    asked = {specifier.partition("@")[0] for specifier in direct}
+    locked = [replace(item, direct=item.direct or item.path in asked) for item in read_lock(native_lock)]
+    found = read_inventory(inventory)
     required = _requirers(locked, found)
     packages = []
     for item in locked:

@@ -104,9 +104,9 @@ class GoPlanner:
     def locked_packages(
         self, direct: Iterable[str], native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]
     ) -> list[LockedPackage]:
-        """See Planner. What is direct stands in the lock's own go.mod."""
-        del direct, toolchain
-        return lock.locked_packages(native_lock, inventory)
+        """See Planner."""
+        del toolchain
+        return lock.locked_packages(direct, native_lock, inventory)
 
     def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
         """See Planner."""

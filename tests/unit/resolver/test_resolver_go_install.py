@@ -110,7 +110,7 @@ def test_a_lock_without_a_hash_is_never_met() -> None:
 
 
 def test_packages_of_the_normalised_lock() -> None:
-    packages = {item.name: item for item in locked_packages(LOCK, inventory(GIN, TOML))}
+    packages = {item.name: item for item in locked_packages([], LOCK, inventory(GIN, TOML))}
     gin, toml = packages["github.com/gin-gonic/gin"], packages["github.com/BurntSushi/toml"]
     assert (gin.direct, gin.hashes, gin.license, gin.required_by) == (True, (HASH,), "MIT", ())
     assert (toml.direct, toml.license, toml.license_text) == (False, "NOASSERTION", "Do as you like.")
@@ -120,8 +120,13 @@ def test_packages_of_the_normalised_lock() -> None:
     assert {item.name: item for item in read_qila_lock(lock).packages} == packages
 
 
+def test_what_the_exec_asked_for_is_direct() -> None:
+    packages = locked_packages(["github.com/BurntSushi/toml@latest"], LOCK, inventory(GIN, TOML))
+    assert all(item.direct for item in packages)
+
+
 def test_a_qila_lock_installs_what_it_was_made_from() -> None:
-    lock = lock_to_json("go", locked_packages(LOCK, inventory(GIN, TOML)), TOOLCHAIN)
+    lock = lock_to_json("go", locked_packages([], LOCK, inventory(GIN, TOML)), TOOLCHAIN)
     given = Lockfile(name="qila.lock.json", content=lock)
     files = {"main.go": b'package main\n\nimport "github.com/gin-gonic/gin"\n\nfunc main() { gin.Default() }\n'}
     planned = plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN, given_lock=given))
