@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -21,6 +22,7 @@ class ProgramOptions:
 
     module: str
     script: str
+    launch: tuple[str, ...]
     install_missing: bool
     no_detect: bool
     extras: tuple[str, ...]
@@ -33,7 +35,8 @@ class ProgramOptions:
 
     def program(self, file: str, args: Sequence[str]) -> pb.Program:
         """What is to be run: the module or the script that the options name, else the file."""
-        return pb.Program(file="" if self.names_program else file, module=self.module, script=self.script, args=args)
+        file = "" if self.names_program else file
+        return pb.Program(file=file, module=self.module, script=self.script, command=self.launch, args=args)
 
     def request(self) -> dict[str, Any]:
         """What `Client.exec` takes of them."""
@@ -45,9 +48,24 @@ class ProgramOptions:
         }
 
 
+def _words(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: {error}") from error
+
+
 _OPTIONS = (
     click.option("--module", "-m", default="", metavar="MODULE", help="Run a module, as python -m does."),
     click.option("--script", default="", metavar="NAME", help="Run a script of the manifest, as npm run does."),
+    click.option(
+        "--launch",
+        default="",
+        metavar="COMMAND",
+        callback=_words,
+        help="""Launch the program with this command, and the ARGS, in place of Qila's own; what it needs is installed
+        all the same. Words are as in a shell, but nothing is expanded: --launch "python -X dev main.py".""",
+    ),
     click.option(
         "--install-missing",
         is_flag=True,
@@ -67,6 +85,7 @@ def program_options(command: Callable[..., int]) -> Callable[..., int]:
         *,
         module: str,
         script: str,
+        launch: tuple[str, ...],
         install_missing: bool,
         no_detect: bool,
         extras: tuple[str, ...],
@@ -76,6 +95,7 @@ def program_options(command: Callable[..., int]) -> Callable[..., int]:
         wanted = ProgramOptions(
             module=module,
             script=script,
+            launch=launch,
             install_missing=install_missing,
             no_detect=no_detect,
             extras=extras,

@@ -33,7 +33,7 @@ enum { MAXIMUM_TEXT = 8 << 20, MAXIMUM_TEXTS = 1 << 20, MAXIMUM_PROCESSES = 1 <<
 /* Programs go first when memory runs out, on the machine as in the container. */
 enum { PROGRAM_OOM_SCORE = 500, LOWEST_PRIORITY = 19 };
 /* Of a program that ends so soon only the end is told. */
-enum { UNTOLD_NANOSECONDS = 2000000, SECOND = 1000000000 };
+enum { UNTOLD_NANOSECONDS = 5000000, SECOND = 1000000000 };
 /* A fork bomb that outruns the stopping is killed in rounds. */
 enum { SWEEP_SECONDS = 10, LOOKS = 2, MAXIMUM_STOP_ROUNDS = 100, PAUSE_NANOSECONDS = 1000000 };
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -19,6 +19,16 @@ _LOG: Final = structlog.get_logger("services.gateway")
 _PAUSE_SECONDS: Final = 0.1
 _MAX_OUTPUT_BYTES: Final = 1 << 20
 _MAX_DETAIL_BYTES: Final = 8 << 10
+_MAX_LINES: Final = 20
+# Another reason, as a full disk, is no fault of what the lock says.
+_ABOUT_PACKAGES: Final = frozenset(
+    {
+        resolver.INSTALL_FAILURE_REASON_NOT_FOUND,
+        resolver.INSTALL_FAILURE_REASON_NO_SOLUTION,
+        resolver.INSTALL_FAILURE_REASON_BUILD_FAILED,
+        resolver.INSTALL_FAILURE_REASON_POLICY_DENIED,
+    }
+)
 
 
 class StepExplainer:
@@ -27,12 +37,13 @@ class StepExplainer:
     def __init__(
         self,
         resolver_port: ResolverPort,
-        ecosystem: str,
+        plan: resolver.Plan,
         step: resolver.StepKind.ValueType,
         emit: Callable[[pb.ExecEvent], None],
     ) -> None:
         self._resolver = resolver_port
-        self._ecosystem = ecosystem
+        self._ecosystem = plan.ecosystem
+        self._lock_lines = plan.lock_lines
         self._step = step
         self._emit = emit
         self._partial: dict[int, bytes] = {}
@@ -92,4 +103,22 @@ class StepExplainer:
             words = output[-_MAX_DETAIL_BYTES:].decode(errors="replace")
             return InstallFailedError(pb.INSTALL_FAILURE_REASON_UNSPECIFIED, words)
         # The two enumerations have the same numbers.
-        return InstallFailedError(pb.InstallFailureReason.ValueType(found.reason), found.detail, list(found.hints))
+        hints = [*lines_not_honoured(self._lock_lines, found), *found.hints]
+        return InstallFailedError(pb.InstallFailureReason.ValueType(found.reason), found.detail, hints)
+
+
+def lines_not_honoured(lines: Iterable[resolver.LockLine], failure: resolver.InstallFailure) -> list[str]:
+    """A sentence for each line of the lock about a package that the failure names; none if the lock has no part in it.
+
+    Where a lock has several versions of a package, those count that the installer speaks of.
+    """
+    if failure.reason not in _ABOUT_PACKAGES:
+        return []
+    named = [line for line in lines if line.package in failure.packages]
+    spoken_of = {line.package for line in named if line.version in failure.detail}
+    meant = [line for line in named if line.package not in spoken_of or line.version in failure.detail]
+    return [
+        f"{line.path}{f':{line.line}' if line.line else ''}: "
+        f"{line.package} {line.version} could not be installed as the lock says"
+        for line in meant[:_MAX_LINES]
+    ]

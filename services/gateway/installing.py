@@ -148,7 +148,7 @@ class Install:
             output_limit_bytes=_STEP_OUTPUT_BYTES,
         )
         spec.timeout.CopyFrom(_duration(left))
-        explainer = StepExplainer(self._ports.resolver, self._plan.ecosystem, step.kind, self._emit)
+        explainer = StepExplainer(self._ports.resolver, self._plan, step.kind, self._emit)
 
         def take(output: executor.Output) -> None:
             self._emit(pb.ExecEvent(output=pb.Output(stream=pb.Stream.ValueType(output.stream), data=output.data)))

@@ -78,6 +78,11 @@ class Planner:
         installed = bool(digest) or not plan.fingerprint
         return Resolution(plan=plan, survey=survey, installed=installed, lock_digest=digest)
 
+    def program_key(self, request: pb.ExecRequest) -> str:
+        """Names a program and what is wanted beside it, whatever the workspace holds."""
+        header = resolver.PlanHeader(target=_target(request.program, ""), options=self._options(request, ()))
+        return hashlib.sha256(header.SerializeToString(deterministic=True)).hexdigest()
+
     def _options(self, request: pb.ExecRequest, added: Sequence[str]) -> resolver.PlanOptions:
         return resolver.PlanOptions(
             install_missing=request.install_missing,
@@ -138,6 +143,7 @@ def without_staged(plan: resolver.Plan) -> resolver.Plan:
     kept = resolver.Plan()
     kept.CopyFrom(plan)
     del kept.staged[:]
+    del kept.lock_lines[:]
     return kept
 
 

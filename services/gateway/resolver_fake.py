@@ -100,7 +100,7 @@ class FakeResolver:
             reason = resolver.INSTALL_FAILURE_REASON_NOT_FOUND
             words = request.output.decode()
             return resolver.ExplainInstallResponse(
-                failure=resolver.InstallFailure(reason=reason, detail=words, hints=["look twice"])
+                failure=resolver.InstallFailure(reason=reason, detail=words, hints=["look twice"], packages=["broken"])
             )
         response = resolver.ExplainInstallResponse()
         response.stages.add(stage=resolver.INSTALL_STAGE_INSTALLING, done=1, total=1)
@@ -147,6 +147,7 @@ def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
         return plan
     for specifier in requirements:
         plan.requirements.add(specifier=specifier).origins.add(path=MANIFEST, line=1)
+        plan.lock_lines.add(package=specifier, version="1", path=LOCK, line=3)
     plan.manifests.append(MANIFEST)
     plan.fingerprint = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
     plan.staged.add(path="in.txt", content="\n".join(requirements).encode())

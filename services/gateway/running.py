@@ -64,6 +64,9 @@ class Runner:
         except NothingAddedError:
             return _last_end(live)
         except (InstallFailedError, SandboxLostError, QilaError) as error:
+            if isinstance(error, InstallFailedError) and live.added and not live.run:
+                # What earlier execs lacked may be what cannot be installed any more.
+                await self._remember(live, "")
             return _end_of_failure(live, error)
 
     async def _runs(self, live: LiveExec) -> pb.ExecEnded:
@@ -120,6 +123,8 @@ class Runner:
         checked = await self._checker.check(live.sandbox_id, plan, digest)
         if checked is not None:
             live.journal.append(checked)
+        if live.run:
+            await self._remember(live, live.journal.record.added)
         await live.begin(pb.PHASE_RUN, importable=importable.to_text(), **facts)
         return plan
 
@@ -128,6 +133,10 @@ class Runner:
         sandbox = await self._store.sandbox(live.sandbox_id)
         if sandbox is None:
             raise checks.no_such_sandbox(live.sandbox_id)
+        if live.request.install_missing and not live.run:
+            # So that no exec but the first has to fail to learn it.
+            added = await self._store.additions(live.sandbox_id, self._planner.program_key(live.request))
+            await live.journal.flush(added=added)
         patience = self._config.patience if live.recovered or live.run else 0
         resolution = await patiently(lambda: self._planner.resolve(sandbox, live.request, live.added), patience)
         plan, record = resolution.plan, live.journal.record
@@ -142,6 +151,9 @@ class Runner:
             for notice in notices(plan):
                 live.journal.append(notice)
         return resolution
+
+    async def _remember(self, live: LiveExec, added: str) -> None:
+        await self._store.save_additions(live.sandbox_id, self._planner.program_key(live.request), added)
 
     async def _run(self, live: LiveExec, spec: executor.ProcessSpec, tail: StderrTail) -> executor.ProcessEnded:
         def open_events(position: executor.Offsets) -> Events:

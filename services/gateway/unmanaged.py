@@ -1,4 +1,7 @@
-"""Inventories of what programs install by themselves: taken once for each state of a directory, before a run begins."""
+"""Inventories of what programs install by themselves: taken once for each state of a directory, before a run begins.
+
+An earlier exec's SBOM stays what it was, so none is dropped: beyond a bound no more are kept.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from services.gateway.convert import SandboxLostError
 from services.gateway.live import LiveExec
 from services.gateway.ports import ExecutorPort
 from services.gateway.stepping import run_to_end
-from services.gateway.store.port import InventoryKey, Store
+from services.gateway.store.port import MAX_INVENTORY_BYTES, InventoryKey, Store
 from services.rpc.errors import QilaError
 
 _LOG: Final = structlog.get_logger("services.gateway")
@@ -78,8 +81,10 @@ class UnmanagedInventories:
         if ended.WhichOneof("end") != "exited" or ended.exited:
             _LOG.warning("unmanaged_not_listed", sandbox_id=live.sandbox_id, path=key.path, end=str(ended)[:500])
             return False
-        await self._store.add_inventory(live.sandbox_id, key, bytes(content))
-        return True
+        kept = await self._store.add_inventory(live.sandbox_id, key, bytes(content))
+        if not kept:
+            _LOG.warning("unmanaged_not_kept", sandbox_id=live.sandbox_id, path=key.path, limit=MAX_INVENTORY_BYTES)
+        return kept
 
     async def _stop(self, sandbox_id: str, process_id: str) -> None:
         try:

@@ -53,9 +53,14 @@ def changed_parts(before: Told, after: Told) -> tuple[str, ...]:
 
 
 def _hashes_differ(before: Sequence[str], after: Sequence[str]) -> bool:
-    """Whether the hashes of one algorithm, that both sides use, are not the same."""
+    """Whether the hashes of one algorithm, that both sides use, are not the same.
+
+    A side with one hash tells what was installed, a side with several what might have been: they agree if it is among
+    them.
+    """
     earlier, later = _by_algorithm(before), _by_algorithm(after)
-    return any(earlier[algorithm] != later[algorithm] for algorithm in earlier.keys() & later.keys())
+    pairs = [sorted((earlier[algorithm], later[algorithm]), key=len) for algorithm in earlier.keys() & later.keys()]
+    return any(few != many and not (len(few) == 1 and few < many) for few, many in pairs)
 
 
 def _by_algorithm(hashes: Sequence[str]) -> dict[str, set[str]]:

@@ -172,6 +172,16 @@ class Requirement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LockLine:
+    """One package of a lock, named as its installer does, and where it stands; `line` is 0 where it is not known."""
+
+    name: str
+    version: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImportFinding:
     """An import that nothing declared provides.
 
@@ -254,7 +264,8 @@ class Plan:
     `environment` is the absolute path in the sandbox of the generation that the steps fill; `native_lock` is the path
     of the ecosystem's own lock, relative to the stage directory, as it is after the last step. `inventory_argv` prints
     the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it. `caches`
-    are what the installer keeps for the next time, relative to the workspace.
+    are what the installer keeps for the next time, relative to the workspace. `lock_lines` are the packages of the lock
+    that decides the install, if one does.
     """
 
     ecosystem: str
@@ -276,6 +287,7 @@ class Plan:
     links: tuple[Link, ...] = ()
     unmanaged: tuple[UnmanagedInventory, ...] = ()
     caches: tuple[str, ...] = ()
+    lock_lines: tuple[LockLine, ...] = ()
 
 
 class InstallStage(StrEnum):

@@ -152,6 +152,10 @@ def plan_message(plan: Plan) -> pb.Plan:
         links=[pb.Link(path=link.path, directory=link.directory) for link in plan.links],
         unmanaged=[pb.UnmanagedInventory(path=item.path, argv=item.argv) for item in plan.unmanaged],
         caches=plan.caches,
+        lock_lines=[
+            pb.LockLine(package=item.name, version=item.version, path=item.path, line=item.line)
+            for item in plan.lock_lines
+        ],
     )
 
 
@@ -208,7 +212,9 @@ def report_message(report: InstallReport) -> pb.ExplainInstallResponse:
         stages=[
             pb.StageProgress(stage=STAGES[event.stage], done=event.done, total=event.total) for event in report.stages
         ],
-        failure=pb.InstallFailure(reason=REASONS[failure.reason], detail=failure.detail, hints=failure.hints)
+        failure=pb.InstallFailure(
+            reason=REASONS[failure.reason], detail=failure.detail, hints=failure.hints, packages=failure.packages
+        )
         if failure
         else None,
     )

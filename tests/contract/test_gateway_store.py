@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.memory import MemoryStore
 from services.gateway.store.port import (
+    MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
     ExecRecord,
@@ -191,15 +192,38 @@ async def test_given_lock_and_inventories_go_with_the_sandbox(store: Store) -> N
     given = GivenLock(name="pylock.toml", content=b"content")
     key = InventoryKey(ecosystem="python", path="/sandbox/deps", digest="d")
     await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b", lock_digest=given.digest), given)
-    await store.add_inventory("sb_b", key, b"first")
-    await store.add_inventory("sb_b", key, b"second")
+    assert await store.add_inventory("sb_b", key, b"first")
+    assert await store.add_inventory("sb_b", key, b"second")
     assert (await store.given_lock("sb_b"), await store.given_lock("sb_a")) == (given, None)
     assert await store.has_inventory("sb_b", key)
     assert await store.inventory("sb_b", key) == b"first"
     await store.remove_sandbox("sb_b")
-    await store.add_inventory("sb_b", key, b"late")
+    assert not await store.add_inventory("sb_b", key, b"late")
     assert await store.given_lock("sb_b") is None
     assert not await store.has_inventory("sb_b", key)
+
+
+async def test_inventories_of_a_sandbox_are_bounded_and_none_is_dropped(store: Store) -> None:
+    await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b"))
+    keys = [InventoryKey(ecosystem="python", path="/sandbox/deps", digest=digest) for digest in "abc"]
+    assert await store.add_inventory("sb_a", keys[0], b"x" * (MAX_INVENTORY_BYTES - 1))
+    assert not await store.add_inventory("sb_a", keys[1], b"xy")
+    assert await store.add_inventory("sb_a", keys[2], b"z")
+    assert await store.add_inventory("sb_a", keys[2], b"longer, and not kept: the first one stays")
+    assert [await store.has_inventory("sb_a", key) for key in keys] == [True, False, True]
+    assert await store.add_inventory("sb_b", keys[1], b"of another sandbox")
+
+
+async def test_additions_are_of_one_program_and_go_with_the_sandbox(store: Store, reopen: Reopen) -> None:
+    assert await store.additions("sb_a", "p") == ""
+    await store.save_additions("sb_a", "p", '["x"]')
+    await store.save_additions("sb_a", "q", '["y"]')
+    await store.save_additions("sb_a", "q", "")
+    again = await reopen(store)
+    assert [await again.additions("sb_a", program) for program in "pq"] == ['["x"]', ""]
+    await again.remove_sandbox("sb_a")
+    await again.save_additions("sb_a", "p", '["late"]')
+    assert await again.additions("sb_a", "p") == ""
 
 
 async def test_newest_run_exec_has_begun_its_run(store: Store) -> None:

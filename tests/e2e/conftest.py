@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from workbench import Workbench  # type: ignore[import-not-found]  # pytest puts this directory on the path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,3 +65,10 @@ def sandbox(installation: Installation) -> Iterator[str]:
     identifier = created.stdout.decode().strip()
     yield identifier
     assert installation.qila("rm", identifier).returncode == 0
+
+
+@pytest.fixture
+def workbench(installation: Installation) -> Iterator[Workbench]:
+    made = Workbench(installation.variables["QILA_GATEWAY_ADDRESS"])
+    yield made
+    made.close()

@@ -127,6 +127,22 @@ def test_solves_installs_and_comes_back_from_its_own_lock(installs: Installs) ->
     assert installs.place.run(executable) == "0.28.2\n"
 
 
+def test_one_more_package_is_all_that_the_registry_is_asked_for(installs: Installs) -> None:
+    manifest = {"dependencies": {"debug": "4.3.4"}}
+    first = installs.install("first", manifest)
+    installs.place.forget()
+    manifest["dependencies"]["once"] = "1.4.0"
+    second = installs.install("more", manifest, previous_lock=first.native_lock)
+    assert second.packages() == first.packages() | {"once": "1.4.0", "wrappy": "1.0.2"}
+    asked = {record.path.removeprefix("/npm/").partition("/")[0] for record in installs.place.records}
+    assert asked == {"once", "wrappy"}
+    assert b"127.0.0.1" not in second.native_lock
+    lock = Lockfile(name="package-lock.json", content=second.native_lock)
+    again = installs.install("exactly", given_lock_files(lock)[0], lock=lock, frozen=True)
+    assert again.qila_lock("debug@4.3.4") == second.qila_lock("debug@4.3.4")
+    assert b"127.0.0.1" not in again.native_lock
+
+
 def test_the_locks_of_all_tools_lead_to_the_same_packages(installs: Installs) -> None:
     package_json = (LOCKS / "package.json").read_bytes()
     locks = set()

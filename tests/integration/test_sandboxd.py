@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import select
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -39,6 +42,21 @@ def test_exit_codes_signals_and_both_streams_are_exact(sandbox: Sandbox) -> None
 def test_a_start_that_fails_says_why(sandbox: Sandbox, argv: list[str], cwd: str, error: str) -> None:
     end = sandbox.run(*argv, cwd=cwd)[0]["end"]
     assert (end["kind"], end["error"]) == ("start_failed", error)
+
+
+def test_a_program_is_looked_for_as_a_shell_does(sandbox: Sandbox) -> None:
+    """Behind what is missing and what may not be executed, in order; the latter is told if nothing else is there."""
+    sandbox.run(
+        "sh", "-c", "mkdir -p a b; echo 'exit 7' > a/found; printf '#!/bin/sh\\nexit 8' > b/found; chmod +x b/found"
+    )
+    for path, end in (
+        ("/none:/etc/passwd:/sandbox/a:/sandbox/b", {"kind": "exited", "code": 8}),
+        # An empty part is the working directory.
+        (":/none", {"kind": "exited", "code": 8}),
+    ):
+        assert sandbox.run("found", env={"PATH": path}, cwd="/sandbox/b")[0]["end"] == end
+    refused = sandbox.run("found", env={"PATH": "/sandbox/a:/none"})[0]["end"]
+    assert (refused["error"], refused["detail"]) == ("EACCES", "program found: Permission denied")
 
 
 def test_a_program_has_its_user_no_capability_and_default_signals(sandbox: Sandbox) -> None:
@@ -170,6 +188,18 @@ def test_cancel(sandbox: Sandbox) -> None:
 def test_memory_kill_is_told_from_sigkill(sandbox: Sandbox) -> None:
     header = sandbox.run("python3", "-c", "x = bytearray(2_000_000_000)")[0]
     assert (header["end"]["kind"], header["oom_kills"]) == ("oom_killed", 1)
+    assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
+
+
+def test_the_kernel_kills_what_waits_for_the_next_program(sandbox: Sandbox) -> None:
+    """Without memory it may choose any process of the sandbox: also the supervisor that is made ahead."""
+    first = docker("inspect", "--format", "{{.State.Pid}}", sandbox.name)
+    for process in set(docker("top", sandbox.name, "-eo", "pid").split()[1:]) - {first}:
+        # Readable when the process has ended.
+        watched = os.pidfd_open(int(process))
+        os.kill(int(process), signal.SIGKILL)
+        assert select.select([watched], [], [], 10)[0]
+        os.close(watched)
     assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
 
 

@@ -2,10 +2,11 @@
 
 Usage: inventory.py ENV_LIB
 
-One JSON object: {"format": 1, "ecosystem": "python", "packages": [...]}, a package being
+One JSON object: {"format": 1, "ecosystem": "python", "machine" (as in `uname -m`), "packages": [...]}, a package being
 {"name", "version", "license_expression", "license", "requires_python" (text or null), "classifiers" (those of the
-licence), "requires_dist", "top_level" (the names it can be imported by), "record_sha256" (of RECORD, or null),
-"file_count", "missing", "modified" (paths relative to ENV_LIB), "verified" ("hashes" or "sizes")}.
+licence), "requires_dist", "top_level" (the names it can be imported by), "tags", "build" (of WHEEL; text or null),
+"record_sha256" (of RECORD, or null), "file_count", "missing", "modified" (paths relative to ENV_LIB), "verified"
+("hashes" or "sizes")}.
 Files are compared with RECORD by hash in a small environment, by size alone in a big one.
 What is read was written by strangers: every text and list has a limit, and a broken RECORD is a package that
 verifies nothing, with its files in "modified".
@@ -60,6 +61,8 @@ class Package:
     classifiers: list[str]
     requires_dist: list[str]
     top_level: list[str]
+    tags: list[str]
+    build: str | None
     record_sha256: str | None
     file_count: int
     verified: str
@@ -184,20 +187,26 @@ class Installed:
 
     directory: Path
     metadata: Message
+    wheel: Message
     record: bytes | None
     files: list[RecordedFile] | None
 
 
 def read_installed(directory: Path) -> Installed:
-    """Reads METADATA and RECORD. A METADATA that is too big, or missing, gives an empty one."""
-    content = read_bounded(directory / "METADATA", METADATA_LIMIT_BYTES) or b""
+    """Reads METADATA, WHEEL and RECORD. Headers that are too big, or missing, give empty ones."""
     record = read_bounded(directory / "RECORD", RECORD_LIMIT_BYTES)
     try:
         files = None if record is None else parse_record(record)
     except ValueError:
         files = None
-    metadata = HeaderParser(policy=compat32).parsestr(content.decode("utf-8", "replace"))
-    return Installed(directory=directory, metadata=metadata, record=record, files=files)
+    metadata, wheel = (read_headers(directory / name) for name in ("METADATA", "WHEEL"))
+    return Installed(directory=directory, metadata=metadata, wheel=wheel, record=record, files=files)
+
+
+def read_headers(path: Path) -> Message:
+    """The headers of a file of metadata; empty if it is missing or too big."""
+    content = read_bounded(path, METADATA_LIMIT_BYTES) or b""
+    return HeaderParser(policy=compat32).parsestr(content.decode("utf-8", "replace"))
 
 
 def describe(library: str, installed: Installed, *, hashes: bool) -> Package:
@@ -217,6 +226,8 @@ def describe(library: str, installed: Installed, *, hashes: bool) -> Package:
         classifiers=[value for value in many(metadata, "Classifier") if value.startswith("License ::")],
         requires_dist=many(metadata, "Requires-Dist"),
         top_level=import_names(files or []),
+        tags=many(installed.wheel, "Tag"),
+        build=optional(installed.wheel, "Build"),
         record_sha256=None if installed.record is None else hashlib.sha256(installed.record).hexdigest(),
         file_count=len(files or []),
         verified="hashes" if hashes else "sizes",
@@ -242,7 +253,7 @@ def inventory(library: Path) -> dict[str, object]:
     total = sum(file.size or 0 for package in installed for file in package.files or [])
     hashes = total < HASHED_LIMIT_BYTES
     packages = [asdict(describe(str(library), package, hashes=hashes)) for package in installed]
-    return {"format": 1, "ecosystem": "python", "packages": packages}
+    return {"format": 1, "ecosystem": "python", "machine": os.uname().machine, "packages": packages}
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
+    MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
     ExecRecord,
@@ -31,6 +32,7 @@ class MemoryStore:
         self._given_locks: dict[str, GivenLock] = {}
         self._locks: dict[tuple[str, str], LockRecord] = {}
         self._inventories: dict[tuple[str, InventoryKey], bytes] = {}
+        self._additions: dict[tuple[str, str], str] = {}
 
     async def add_sandbox(self, record: SandboxRecord, lock: GivenLock | None = None) -> None:
         self._sandboxes[record.sandbox_id] = record
@@ -54,10 +56,18 @@ class MemoryStore:
         self._given_locks.pop(sandbox_id, None)
         self._locks = {key: value for key, value in self._locks.items() if key[0] != sandbox_id}
         self._inventories = {key: value for key, value in self._inventories.items() if key[0] != sandbox_id}
+        self._additions = {key: value for key, value in self._additions.items() if key[0] != sandbox_id}
 
     async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
         if sandbox_id in self._sandboxes:
             self._sandboxes[sandbox_id] = replace(self._sandboxes[sandbox_id], plan_key=plan_key, plan=plan)
+
+    async def save_additions(self, sandbox_id: str, program: str, added: str) -> None:
+        if sandbox_id in self._sandboxes:
+            self._additions[sandbox_id, program] = added
+
+    async def additions(self, sandbox_id: str, program: str) -> str:
+        return self._additions.get((sandbox_id, program), "")
 
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         if record.sandbox_id not in self._sandboxes:
@@ -114,9 +124,14 @@ class MemoryStore:
         )
         return {item.ecosystem: CurrentLock(fingerprint=item.fingerprint, digest=item.lock_digest) for item in found}
 
-    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
-        if sandbox_id in self._sandboxes:
-            self._inventories.setdefault((sandbox_id, key), content)
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> bool:
+        if sandbox_id not in self._sandboxes:
+            return False
+        kept = sum(len(value) for owner, value in self._inventories.items() if owner[0] == sandbox_id)
+        if (sandbox_id, key) not in self._inventories and kept + len(content) > MAX_INVENTORY_BYTES:
+            return False
+        self._inventories.setdefault((sandbox_id, key), content)
+        return True
 
     async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
         return self._inventories.get((sandbox_id, key))

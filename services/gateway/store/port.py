@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+# Of the inventories of one sandbox, together.
+MAX_INVENTORY_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +165,12 @@ class Store(Protocol):
     async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
         """Keeps the last plan; OK if the sandbox is gone."""
 
+    async def save_additions(self, sandbox_id: str, program: str, added: str) -> None:
+        """Keeps what runs of a program showed to be missing, as in `ExecRecord.added`; OK if the sandbox is gone."""
+
+    async def additions(self, sandbox_id: str, program: str) -> str:
+        """What runs of a program showed to be missing; empty if nothing did."""
+
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         """Adds an exec with its first events, in one transaction; gives the one that has the id already, if any.
 
@@ -199,8 +208,11 @@ class Store(Protocol):
     async def current_locks(self, sandbox_id: str) -> Mapping[str, CurrentLock]:
         """By ecosystem, the lock of the present environment that became current last."""
 
-    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
-        """Keeps an inventory; the first one of a key stays. OK if the sandbox is gone."""
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> bool:
+        """Keeps an inventory; the first one of a key stays.
+
+        False if it is not kept: the sandbox is gone, or its inventories would hold more than MAX_INVENTORY_BYTES.
+        """
 
     async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
         """An inventory."""

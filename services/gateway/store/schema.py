@@ -94,6 +94,15 @@ ENVIRONMENTS = Table(
     ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_environments_sandbox", ondelete="CASCADE"),
 )
 
+ADDITIONS = Table(
+    "additions",
+    METADATA,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("program", Text, primary_key=True),
+    Column("added", Text, nullable=False),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_additions_sandbox", ondelete="CASCADE"),
+)
+
 LOCKS = Table(
     "locks",
     METADATA,

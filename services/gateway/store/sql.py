@@ -25,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     or_,
     select,
@@ -37,6 +38,7 @@ from sqlalchemy.sql import ClauseElement
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
+    MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
     ExecRecord,
@@ -48,6 +50,7 @@ from services.gateway.store.port import (
     StoredEvent,
 )
 from services.gateway.store.schema import (
+    ADDITIONS,
     ENVIRONMENTS,
     EXEC_EVENTS,
     EXECS,
@@ -183,6 +186,15 @@ class SqlStore:
         statement = update(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id)
         await self._execute(statement.values(plan_key=plan_key, plan=plan))
 
+    async def save_additions(self, sandbox_id: str, program: str, added: str) -> None:
+        row = {"sandbox_id": sandbox_id, "program": program, "added": added}
+        await self._add_to(sandbox_id, upsert(ADDITIONS).values(row).on_conflict_do_update(set_=row))
+
+    async def additions(self, sandbox_id: str, program: str) -> str:
+        of_program = and_(ADDITIONS.c.sandbox_id == sandbox_id, ADDITIONS.c.program == program)
+        row = await self._one(select(ADDITIONS.c.added).where(of_program))
+        return "" if row is None else row["added"]
+
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         def work(driver: sqlite3.Connection) -> bool:
             if driver.execute(_HAS_SANDBOX, {"of_sandbox": record.sandbox_id}).fetchone() is None:
@@ -227,15 +239,10 @@ class SqlStore:
         lock = {name: row.pop(name) for name in _LOCK_COLUMNS}
         lock |= {"sandbox_id": record.sandbox_id, "digest": record.lock_digest}
         row["lock_digest"] = record.lock_digest
-        statement = upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
-        of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == record.sandbox_id)
-
-        def work(connection: Connection) -> None:
-            if connection.execute(of_sandbox).first() is not None:
-                connection.execute(upsert(LOCKS).values(lock).on_conflict_do_nothing())
-                connection.execute(statement)
-
-        await self._run(work)
+        add_lock = upsert(LOCKS).values(lock).on_conflict_do_nothing()
+        await self._add_to(
+            record.sandbox_id, add_lock, upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
+        )
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
         row = await self._one(_environments().where(_of_environment(sandbox_id, ecosystem, fingerprint)))
@@ -265,15 +272,14 @@ class SqlStore:
             row["ecosystem"]: CurrentLock(fingerprint=row["fingerprint"], digest=row["lock_digest"]) for row in rows
         }
 
-    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> None:
-        row = {"sandbox_id": sandbox_id, "content": content, **asdict(key)}
-        of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == sandbox_id)
-
-        def work(connection: Connection) -> None:
-            if connection.execute(of_sandbox).first() is not None:
-                connection.execute(upsert(INVENTORIES).values(row).on_conflict_do_nothing())
-
-        await self._run(work)
+    async def add_inventory(self, sandbox_id: str, key: InventoryKey, content: bytes) -> bool:
+        table = INVENTORIES.c
+        size = func.coalesce(func.sum(func.length(table.content)), 0).label("size")
+        [kept] = await self._all(select(size).where(table.sandbox_id == sandbox_id))
+        if kept["size"] + len(content) <= MAX_INVENTORY_BYTES:
+            row = {"sandbox_id": sandbox_id, "content": content, **asdict(key)}
+            await self._add_to(sandbox_id, upsert(INVENTORIES).values(row).on_conflict_do_nothing())
+        return await self.has_inventory(sandbox_id, key)
 
     async def inventory(self, sandbox_id: str, key: InventoryKey) -> bytes | None:
         row = await self._one(select(INVENTORIES.c.content).where(_of_inventory(sandbox_id, key)))
@@ -328,6 +334,17 @@ class SqlStore:
         except sqlite3.Error as error:
             # The store's errors are SQLAlchemy's, however a statement got to the database.
             raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
+
+    async def _add_to(self, sandbox_id: str, *statements: Executable) -> None:
+        """Writes records of a sandbox; nothing if it is gone."""
+        of_sandbox = select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == sandbox_id)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(of_sandbox).first() is not None:
+                for statement in statements:
+                    connection.execute(statement)
+
+        await self._run(work)
 
     async def _execute(self, statement: Executable) -> None:
         def work(connection: Connection) -> None:

@@ -40,6 +40,7 @@ def assemble(needs: Needs, situation: Situation, target: Target, context: Contex
         environment=environment,
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
+        lock_lines=needs.lock_lines,
     )
 
 

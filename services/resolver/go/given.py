@@ -23,8 +23,8 @@ from services.resolver.go.needs import (
     with_added,
 )
 from services.resolver.go.sources import MOD, join
-from services.resolver.lockfile import is_qila_lock, line_of_package, read_qila_lock
-from services.resolver.model import Notice, NoticeKind, Origin, OriginKind, Requirement, Source
+from services.resolver.lockfile import is_qila_lock, lines_of_packages, read_qila_lock
+from services.resolver.model import LockLine, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
 
 if TYPE_CHECKING:
     from services.resolver.go.mod_file import Replaced
@@ -66,6 +66,9 @@ def given_needs(lock: Lockfile, situation: Situation) -> Needs:
         wanted=wanted if needed else None,
         undeclared=tuple(findings(beyond, join(situation.directory, MOD))),
         unknown=tuple(sorted_findings(reached.unknown)),
+        lock_lines=tuple(
+            LockLine(name=item.path, version=item.version, path=lock.name, line=item.line) for item in locked
+        ),
         notices=(*_without_hashes(lock, locked), *situation.modules.notices, *reached.notices),
     )
 
@@ -87,14 +90,16 @@ def _read(lock: Lockfile) -> tuple[list[LockedModule], bytes, list[Replaced]]:
 
 def _of_qila_lock(lock: Lockfile) -> list[LockedModule]:
     found = []
-    for package in read_qila_lock(lock.content, lock.name).packages:
+    packages = read_qila_lock(lock.content, lock.name).packages
+    lines = lines_of_packages(lock.content)
+    for package in packages:
+        line = lines.get(package.purl, 0)
         digest = next((item for item in package.hashes if HASH.fullmatch(item)), "")
         if not is_path(package.name) or not VERSION.fullmatch(package.version) or not digest:
-            line = line_of_package(lock.content, package.purl)
             reason = f"{package.name[:80]} {package.version[:80]} is no module of Go with a version and a hash h1:…"
             raise LockError(name=lock.name, line=line, reason=reason)
         found.append(
-            LockedModule(path=package.name, version=package.version, hash=digest, direct=package.direct, line=0)
+            LockedModule(path=package.name, version=package.version, hash=digest, direct=package.direct, line=line)
         )
     return sorted(found, key=lambda item: item.path)
 

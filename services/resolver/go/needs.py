@@ -15,7 +15,7 @@ from services.resolver.go.names import QUERY, VERSION, above, is_path, is_remote
 from services.resolver.go.sources import MOD, SUM, join
 from services.resolver.go.sum_file import read_go_sum
 from services.resolver.go.table import package_table
-from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
+from services.resolver.model import ImportFinding, LockLine, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -35,7 +35,7 @@ MAX_NOTICES = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
-    """What a program needs; without `wanted`, nothing is installed."""
+    """What a program needs; without `wanted`, nothing is installed. `lock_lines` are those of the lock that decides."""
 
     source: Source
     requirements: tuple[Requirement, ...] = ()
@@ -44,6 +44,7 @@ class Needs:
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     notices: tuple[Notice, ...] = ()
+    lock_lines: tuple[LockLine, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +117,9 @@ def declared_needs(situation: Situation, file: ModFile) -> Needs:
         wanted=wanted,
         undeclared=tuple(findings({path: at for path, at in beyond.items() if path not in extra}, file.path)),
         unknown=tuple(sorted_findings(reached.unknown)),
+        lock_lines=tuple(
+            LockLine(name=item.path, version=item.version, path=file.path, line=item.line) for item in outside if holds
+        ),
         notices=(*modules.notices, *drift, *_unused(file, everything), *_vendor(situation), *reached.notices),
     )
 

@@ -40,6 +40,7 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
             previous_lock=context.previous_locks.get(ECOSYSTEM),
             scripts=context.options.scripts,
             frozen=needs.frozen,
+            package_policy=context.package_policy,
         )
     return Plan(
         ecosystem=ECOSYSTEM,
@@ -57,7 +58,8 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
         environment=environment,
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
-        caches=(f"{installer.CACHE}/npm",) if digest else (),
+        lock_lines=needs.lock_lines if needs.frozen else (),
+        caches=(installer.CACHE,) if digest else (),
         links=(Link(path=MODULES, directory=f"{environment}/{MODULES}"),) if digest else (),
         unmanaged=tuple(
             UnmanagedInventory(path=f"{place}/{MODULES}", argv=installer.inventory_command(place)) for place in BY_HAND

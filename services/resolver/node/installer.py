@@ -24,7 +24,7 @@ PYTHON = ("/usr/bin/python3", "-I", "-S")
 MANIFEST = "package.json"
 LOCK = "package-lock.json"
 # Of the workspace: what npm keeps for the next install.
-CACHE = ".qila/home/.cache"
+CACHE = ".qila/home/.cache/npm"
 
 # Of a manifest, what decides what is installed: neither its own scripts nor its name are part of an environment.
 MANIFEST_KEYS = (
@@ -32,7 +32,7 @@ MANIFEST_KEYS = (
     "peerDependenciesMeta", "overrides", "allowScripts",
 )  # fmt: skip
 OPTIONS = (
-    f"--registry={REGISTRY}", f"--cache=/sandbox/{CACHE}/npm",
+    f"--registry={REGISTRY}",
     # No file that a program, or an earlier install's script, could have written decides anything.
     "--userconfig=/dev/null", "--globalconfig=/etc/npmrc", "--workspaces=false",
     "--include=dev", "--include=optional", "--include=peer", "--lockfile-version=3",
@@ -67,26 +67,30 @@ def install_commands(
     previous_lock: bytes | None,
     scripts: bool,
     frozen: bool,
+    package_policy: str = "",
 ) -> InstallCommands:
     """Solve and install a manifest, or install exactly what a lock that agrees with it holds (`frozen`).
 
     The lock may be npm's, yarn's, pnpm's or a qila.lock.json: npm installs them all, and the native lock of the
     environment is npm's. Without `frozen`, the versions of the lock, or else of the previous one, are only preferred.
+    `package_policy` is the digest of the operator's rules, or empty.
     Raises LockError if the lock cannot be read, or names what npm's registry does not have (links, git, local files);
     ManifestError.
     """
     content: bytes | None
     if lock is not None and frozen:
         manifest, content, steps = _frozen(package_json, lock)
+        verb = "ci"
     else:
         manifest = _manifest(package_json)
         content, steps = _preferred(package_json, lock, previous_lock)
+        verb = "install"
     staged = [StagedFile(path=MANIFEST, content=manifest)]
     if content:
         staged.append(StagedFile(path=LOCK, content=content))
     return InstallCommands(
         staged=tuple(staged),
-        steps=(*steps, install_step(environment, scripts=scripts)),
+        steps=(*steps, install_step(environment, verb, package_policy, scripts=scripts)),
         inventory_argv=inventory_command(environment),
         native_lock=LOCK,
     )
@@ -112,21 +116,21 @@ def inventory_command(directory: str) -> tuple[str, ...]:
     return (*PYTHON, f"{SUPPORT}/inventory.py", directory)
 
 
-def solve_step() -> Step:
-    """Solve versions through the mirror into a lock with hashes; no package's code runs."""
-    argv = ["npm", "install", "--package-lock-only", "--ignore-scripts", *OPTIONS]
-    return _step(StepKind.SOLVE, (f"{SUPPORT}/run_npm.py", ".", "--", *argv))
-
-
 def complete_step() -> Step:
     """Add to a lock that was rebuilt what only the registry knows."""
     return _step(StepKind.SOLVE, (f"{SUPPORT}/complete_lock.py", REGISTRY))
 
 
-def install_step(environment: str, *, scripts: bool) -> Step:
-    """Install exactly the lock into the environment's own directory."""
-    argv = ["npm", "ci", *OPTIONS, *(() if scripts else ("--ignore-scripts",))]
-    return _step(StepKind.INSTALL, (f"{SUPPORT}/run_npm.py", environment, MANIFEST, LOCK, "--", *argv))
+def install_step(environment: str, verb: str, package_policy: str, *, scripts: bool) -> Step:
+    """Fill the environment's own directory, and leave npm's lock of it in the stage.
+
+    The verb is npm's: `ci` installs exactly the lock; `install` solves and installs in one process, which reads the
+    registry's pages once.
+    """
+    # What is kept is not asked for again: under other rules it may not be had.
+    cache = f"--cache=/sandbox/{CACHE}/{package_policy or 'any'}"
+    argv = ["npm", verb, *OPTIONS, cache, *(() if scripts else ("--ignore-scripts",))]
+    return _step(StepKind.INSTALL, (f"{SUPPORT}/run_npm.py", environment, REGISTRY, "--", *argv))
 
 
 def _step(kind: StepKind, arguments: tuple[str, ...]) -> Step:
@@ -145,16 +149,16 @@ def _frozen(package_json: bytes, lock: Lockfile) -> tuple[bytes, bytes, tuple[St
 def _preferred(
     package_json: bytes, lock: Lockfile | None, previous_lock: bytes | None
 ) -> tuple[bytes | None, tuple[Step, ...]]:
-    """A lock whose versions npm takes where the manifest allows them, and the steps that solve the rest."""
+    """A lock whose versions npm takes where the manifest allows them, and what is to be done before."""
     if lock is None:
-        return previous_lock, (solve_step(),)
+        return previous_lock, ()
     if kind_of(lock) is LockKind.NPM:
-        return _without_addresses(lock), (solve_step(),)
+        return _without_addresses(lock), ()
     if kind_of(lock) is LockKind.QILA:
         _, content = files_of_qila_lock(lock.content, lock.name)
     else:
         _, content = files_of_graph(graph_of(package_json, lock, partly=True))
-    return content, (complete_step(), solve_step())
+    return content, (complete_step(),)
 
 
 def _without_addresses(lock: Lockfile) -> bytes:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import LockError, ManifestError
 from services.resolver.licenses import NO_ASSERTION
-from services.resolver.lockfile import is_qila_lock
-from services.resolver.model import LockedPackage
+from services.resolver.lockfile import is_qila_lock, lines_of_packages, read_qila_lock
+from services.resolver.model import LockedPackage, LockLine
 from services.resolver.node.graph import Graph
 from services.resolver.node.licenses import license_of
 from services.resolver.node.names import MODULES, found_from, hashes_of, purl_of
@@ -75,6 +75,18 @@ def read_lock(lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPa
         lock = read_yarn_lock(text_of(lockfile), lockfile.name)
         return _packages_of_graph(lock.graph(lock.root or {}, {}))
     raise LockError(name=lockfile.name, line=1, reason="is no lock of npm, yarn or pnpm")
+
+
+def lock_lines(lockfile: Lockfile) -> tuple[LockLine, ...]:
+    """The packages of npm's lock or of a qila.lock.json, with their lines; raises LockError."""
+    if kind_of(lockfile) is LockKind.QILA:
+        lines = lines_of_packages(lockfile.content)
+        packages = read_qila_lock(lockfile.content, lockfile.name).packages
+        found = [(item.name, item.version, lines.get(item.purl, 0)) for item in packages]
+    else:
+        entries = read_npm_lock(lockfile.content, lockfile.name).entries.values()
+        found = [(item.name, item.version, item.line) for item in entries]
+    return tuple(LockLine(name=name, version=version, path=lockfile.name, line=line) for name, version, line in found)
 
 
 def graph_of(package_json: bytes, lockfile: Lockfile, *, partly: bool = False) -> Graph:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError
 from services.resolver.lockfile import is_qila_lock
-from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
+from services.resolver.model import ImportFinding, LockLine, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
 from services.resolver.node.detect import ANY_VERSION, Detection
 from services.resolver.node.installer import given_lock_files
 from services.resolver.node.lock import reads_lock
+from services.resolver.node.locks import lock_lines
 from services.resolver.node.manifest import Manifest, detected_package_json
 from services.resolver.node.package import MANIFEST
 from services.resolver.node.project_lock import ProjectLock
@@ -41,6 +42,7 @@ class Needs:
     package_json: bytes = b""
     lock: Lockfile | None = None
     frozen: bool = False
+    lock_lines: tuple[LockLine, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
@@ -66,6 +68,7 @@ def given_needs(lock: Lockfile, detection: Detection, options: Options, links: M
         package_json=package_json,
         lock=lock,
         frozen=not extra,
+        lock_lines=lock_lines(lock),
         links=links,
         undeclared=tuple(_undeclared(detection, {*ranges, *_ranges(extra)}, MANIFEST)),
         unknown=tuple(detection.foreign),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -12,6 +12,7 @@ from services.resolver.fingerprint import fingerprint
 from services.resolver.model import (
     Launch,
     Link,
+    LockLine,
     Notice,
     NoticeKind,
     Origin,
@@ -22,6 +23,7 @@ from services.resolver.model import (
     UnmanagedInventory,
 )
 from services.resolver.python import installer
+from services.resolver.python.artefacts import fitting_files
 from services.resolver.python.findings import describe, undeclared_imports
 from services.resolver.python.lock import read_native_lock
 from services.resolver.python.manifests.locked import all_pins
@@ -56,6 +58,7 @@ class Needs:
     locked: tuple[Declared, ...] = ()
     preferred_lock: bytes = b""
     added: tuple[str, ...] = ()
+    lock_lines: tuple[LockLine, ...] = ()
     undeclared: tuple[ImportFinding, ...] = ()
     unknown: tuple[ImportFinding, ...] = ()
     optional_skipped: tuple[ImportFinding, ...] = ()
@@ -98,6 +101,7 @@ def declared_needs(manifest: Manifest, detection: Detection, request: Request, o
         locked=_locked(applying, pins, hashed=hashed, manifest=manifest),
         preferred_lock=_preferences(manifest),
         added=tuple(item.specifier for item in added),
+        lock_lines=_lock_lines(manifest.lock) if manifest.lock and in_force else (),
         undeclared=undeclared,
         optional_skipped=describe(detection.optional_skipped, manifest.files),
         notices=(
@@ -114,6 +118,11 @@ def _locked(
     if pins:
         return tuple(pins) if hashed else ()
     return tuple(applying) if manifest.is_lock else ()
+
+
+def _lock_lines(lock: Lock) -> tuple[LockLine, ...]:
+    """Where a lock that is in force says what it installs."""
+    return tuple(LockLine(name=pin.name, version=pin.version, path=lock.path, line=pin.line) for pin in lock.pins)
 
 
 def _preferences(manifest: Manifest) -> bytes:
@@ -185,7 +194,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         installer.Wanted(
             requirements=[item.specifier for item in needs.requirements],
             constraints=needs.constraints,
-            locked=needs.locked,
+            locked=[_fitting(item, context) for item in needs.locked],
             added=needs.added if needs.manifests else (),
             preferred=_preferred(needs, context),
             builds=context.options.scripts,
@@ -211,7 +220,13 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         links=PEOPLE_LINKS if digest else (),
         unmanaged=_unmanaged(context.toolchain["python"]),
         caches=CACHES,
+        lock_lines=needs.lock_lines,
     )
+
+
+def _fitting(item: Declared, context: Context) -> Declared:
+    """A pin without the names of files that are for other systems."""
+    return replace(item, files=fitting_files(item.files, context.toolchain["python"]))
 
 
 def _settings(options: Options) -> Mapping[str, Sequence[str]]:

@@ -14,6 +14,10 @@ NO_WHEEL = (
     "has no wheel for this Python, and the operator does not allow that packages run their own code when they are "
     "installed; choose another release or another package"
 )
+OTHER_MACHINE = (
+    "has no file with a hash of the lock that fits this sandbox: the lock was made on another type of machine or for "
+    "another Python, or the file was replaced; make the lock again here, and compare the two"
+)
 MAX_DETAIL = 8 * 1024
 MAX_PACKAGES = 20
 # `timeout` ends with this, as do most supervisors that act on a deadline.
@@ -46,12 +50,15 @@ NO_BUILD = re.compile(
     rf"(?:of (?P<one>{NAME}) have no usable wheels|Package `(?P<two>{NAME})` can't be installed because it is marked as"
     rf"|Wheels are required for `(?P<three>{NAME})` because building)"
 )
+# The one file of a lock was not the file that this machine would get.
+OTHER_FILE = re.compile(rf"Hash mismatch for `(?P<name>{NAME})==")
 RULES = (
     (FailureReason.OUT_OF_SPACE, OUT_OF_SPACE),
     (FailureReason.POLICY_DENIED, POLICY),
     (FailureReason.TIMED_OUT, TIMED_OUT),
     (FailureReason.NOT_FOUND, NOT_FOUND),
     (FailureReason.POLICY_DENIED, NO_BUILD),
+    (FailureReason.NO_SOLUTION, OTHER_FILE),
     (FailureReason.BUILD_FAILED, BUILD),
     (FailureReason.NETWORK_DENIED, NETWORK),
     (FailureReason.NO_SOLUTION, NO_SOLUTION),
@@ -59,6 +66,8 @@ RULES = (
 PACKAGE_MENTIONS = (
     NOT_FOUND,
     re.compile(rf"Failed to (?:build|download|fetch)(?: and build)?:? `(?P<name>{NAME})[=@` ]"),
+    OTHER_FILE,
+    re.compile(rf"there is no version of (?P<name>{NAME})[=<>!~]"),
     re.compile(rf"Because (?:only )?(?P<name>{NAME})[=<>!~ ]"),
     re.compile(rf"(?:and|depends on|require) (?P<name>(?!Python\b|your\b|you\b|we\b|all\b){NAME})[=<>!~]"),
     re.compile(rf"(?P<name>{NAME})[=<>!~]+[0-9.]+ depends on"),
@@ -82,10 +91,12 @@ def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFai
 
 
 def _hints(text: str, reason: FailureReason) -> tuple[str, ...]:
-    """What to do about names that do not exist, and about packages that would have to be built where that is barred."""
+    """What to do about names that do not exist, files that are not the lock's, and builds where those are barred."""
     if reason is FailureReason.NOT_FOUND:
         names = dict.fromkeys(match["name"] for match in NOT_FOUND.finditer(text))
         return tuple(missing_package(name) for name in names)[:MAX_PACKAGES]
+    if reason is FailureReason.NO_SOLUTION and (other := OTHER_FILE.search(text)):
+        return (f"{other['name']} {OTHER_MACHINE}",)
     unbuilt = (match["one"] or match["two"] or match["three"] for match in NO_BUILD.finditer(text))
     return tuple(f"{name} {NO_WHEEL}" for name in dict.fromkeys(unbuilt))[:MAX_PACKAGES]
 

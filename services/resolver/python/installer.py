@@ -115,9 +115,15 @@ def _staged_files(wanted: Wanted) -> tuple[StagedFile, ...]:
         if wanted.preferred:
             staged.append(StagedFile(path=LOCK, content=preferences(wanted.preferred)))
     if wanted.locked:
-        pinned = [f"{item.specifier} {' '.join(f'--hash={value}' for value in item.hashes)}" for item in wanted.locked]
+        pinned = [line for item in wanted.locked for line in _pinned(item)]
         staged.append(StagedFile(path=AUTHORS_LOCK, content=_lines(pinned)))
     return tuple(staged)
+
+
+def _pinned(item: Declared) -> list[str]:
+    """A requirement with its hashes; comments in front say which file each hash is of, where the author's lock does."""
+    names = [f"# {value} {file.name}" for file in item.files for value in file.hashes] if len(item.hashes) > 1 else []
+    return [*names, f"{item.specifier} {' '.join(f'--hash={value}' for value in item.hashes)}"]
 
 
 def _solve_step(wanted: Wanted) -> Step:

@@ -23,7 +23,11 @@ VERSION = re.compile(r"[0-9A-Za-z.!+_-]{1,200}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstalledPackage:
-    """One package as its own metadata describes it; `name` is canonical."""
+    """One package as its own metadata describes it; `name` is canonical.
+
+    `tags` and `build` are those of the wheel that it came in, or that was built of its source; `machine` is the type of
+    machine that it was installed on.
+    """
 
     name: str
     version: str
@@ -33,6 +37,9 @@ class InstalledPackage:
     requires_dist: tuple[str, ...]
     missing: tuple[str, ...]
     modified: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    build: str = ""
+    machine: str = ""
 
 
 def read_inventory(raw: bytes) -> list[InstalledPackage]:
@@ -46,7 +53,8 @@ def read_inventory(raw: bytes) -> list[InstalledPackage]:
     packages = document.get("packages")
     if not isinstance(packages, list) or len(packages) > MAX_PACKAGES:
         raise InventoryError(path="packages", reason=f"must be a list of at most {MAX_PACKAGES}")
-    installed = [_package(f"packages[{index}]", item) for index, item in enumerate(packages)]
+    machine = _optional_text("machine", document.get("machine")) or ""
+    installed = [_package(f"packages[{index}]", item, machine) for index, item in enumerate(packages)]
     names: set[str] = set()
     for index, package in enumerate(installed):
         if package.name in names:
@@ -68,7 +76,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _package(path: str, value: Any) -> InstalledPackage:
+def _package(path: str, value: Any, machine: str) -> InstalledPackage:
     fields = _object(path, value)
     return InstalledPackage(
         name=str(canonicalize_name(_matching(f"{path}.name", fields.get("name"), NAME))),
@@ -79,6 +87,9 @@ def _package(path: str, value: Any) -> InstalledPackage:
         requires_dist=_texts(f"{path}.requires_dist", fields.get("requires_dist")),
         missing=_texts(f"{path}.missing", fields.get("missing")),
         modified=_texts(f"{path}.modified", fields.get("modified")),
+        tags=_texts(f"{path}.tags", fields.get("tags", [])),
+        build=_optional_text(f"{path}.build", fields.get("build")) or "",
+        machine=machine,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement
@@ -12,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError
 from services.resolver.model import LockedPackage
+from services.resolver.python.artefacts import LockedFile, installed_file
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import InstalledPackage, read_inventory
 from services.resolver.python.licenses import license_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MAX_LOCK_BYTES = 64 * 1024 * 1024
 HASH = re.compile(r"\s--hash[= ](sha(?:256|384|512):[0-9a-f]{64,128})")
 COMMENT = re.compile(r"(^|\s)#.*$")
+NAMED_FILE = re.compile(r"# (?P<hash>sha(?:256|384|512):[0-9a-f]{64,128}) (?P<name>\S{1,255})")
 MAX_SHOWN = 20
 
 
@@ -34,22 +37,28 @@ def read_native_lock(raw: bytes, python: str) -> list[Pin]:
 
 
 def _read_requirements(raw: bytes, python: str) -> list[Pin]:
-    """The pins of hashed requirements, as an author's own lock gives them."""
+    """The pins of hashed requirements, as an author's own lock gives them; comments may name the file of each hash."""
     try:
         lines = raw.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise LockError(line=raw[: error.start].count(b"\n") + 1, reason="is not UTF-8") from error
     pins: dict[str, Pin] = {}
     pieces: list[str] = []
+    files: list[LockedFile] = []
     for number, line in enumerate(lines, start=1):
+        if named := NAMED_FILE.fullmatch(line):
+            files.append(LockedFile(name=named["name"], hashes=(named["hash"],)))
         pieces.append(COMMENT.sub("", line.removesuffix("\\")))
         if line.endswith("\\"):
             continue
         text = " ".join(pieces).strip()
         pieces = []
-        pin = _pin(number, text, python) if text else None
+        if not text:
+            continue
+        pin = _pin(number, text, python)
         if pin is not None:
-            pins[pin.name] = pin
+            pins[pin.name] = replace(pin, files=tuple(files))
+        files = []
     return list(pins.values())
 
 
@@ -81,7 +90,8 @@ def locked_packages(
     parsed = [_requirement("direct", item) for item in direct]
     wanted = {str(canonicalize_name(item.name)) for item in parsed}
     requirers = _requirers(installed, parsed, python)
-    return [_locked(package, pins, wanted, requirers, installed) for package in installed.values()]
+    hashes = {name: _hashes(pins[name], package, python) for name, package in installed.items() if name in pins}
+    return [_locked(package, hashes, wanted, requirers, installed) for package in installed.values()]
 
 
 def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
@@ -94,7 +104,7 @@ def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
 
 def _locked(
     package: InstalledPackage,
-    pins: Mapping[str, Pin],
+    hashes: Mapping[str, tuple[str, ...]],
     direct: set[str],
     requirers: Mapping[str, set[str]],
     installed: Mapping[str, InstalledPackage],
@@ -104,12 +114,18 @@ def _locked(
         purl=_purl(package),
         name=package.name,
         version=package.version,
-        hashes=tuple(sorted(pins[package.name].hashes)) if package.name in pins else (),
+        hashes=hashes.get(package.name, ()),
         license=expression,
         license_text=raw,
         direct=package.name in direct,
         required_by=tuple(sorted(_purl(installed[name]) for name in requirers.get(package.name, ()))),
     )
+
+
+def _hashes(pin: Pin, package: InstalledPackage, python: str) -> tuple[str, ...]:
+    """The hashes of the file that was installed, or of all that the lock accepts if it does not tell which."""
+    file = installed_file(pin.files, package, python)
+    return tuple(sorted(file.hashes if file and file.hashes else pin.hashes))
 
 
 def _requirers(

@@ -11,6 +11,7 @@ from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.utils import canonicalize_name
 
 from services.resolver.errors import LockError
+from services.resolver.python.artefacts import LockedFile, file_name
 from services.resolver.python.environment import marker_environment
 from services.resolver.python.inventory import NAME, VERSION
 
@@ -27,11 +28,12 @@ DIGESTS = rb"[0-9a-f]{64}/(?:[0-9a-f]{64}|-)/"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One package of a native lock."""
+    """One package of a native lock; `files` are those that it lists by name."""
 
     name: str
     version: str
     hashes: tuple[str, ...]
+    files: tuple[LockedFile, ...] = ()
 
 
 def is_pylock(raw: bytes) -> bool:
@@ -89,7 +91,13 @@ def _pin(index: int, package: Any, environment: Mapping[str, str]) -> Pin | None
         raise LockError(line=0, reason=f"{name} has no exact version")
     if marker and not _applies(name, str(marker), environment):
         return None
-    return Pin(name=str(canonicalize_name(name)), version=version, hashes=_hashes(fields))
+    listed = _files(fields)
+    return Pin(
+        name=str(canonicalize_name(name)),
+        version=version,
+        hashes=tuple(sorted({value for _, hashes in listed for value in hashes})),
+        files=tuple(LockedFile(name=name, hashes=hashes) for name, hashes in listed if name),
+    )
 
 
 def _applies(name: str, marker: str, environment: Mapping[str, str]) -> bool:
@@ -99,10 +107,14 @@ def _applies(name: str, marker: str, environment: Mapping[str, str]) -> bool:
         raise LockError(line=0, reason=f"{name} has a marker that cannot be read: {marker[:80]!r}") from error
 
 
-def _hashes(package: Mapping[str, Any]) -> tuple[str, ...]:
+def _files(package: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
+    """The files of a package: name and hashes; a name is empty where the lock does not say it."""
     wheels = package.get("wheels")
     files = [*(wheels if isinstance(wheels, list) else ()), package.get("sdist"), package.get("archive")]
-    tables = [file.get("hashes") for file in files if isinstance(file, dict)]
-    pairs = [pair for table in tables if isinstance(table, dict) for pair in table.items()]
-    found = {f"{algorithm}:{digest}" for algorithm, digest in pairs}
+    return [(file_name(file), _hashes(file)) for file in files if isinstance(file, dict)]
+
+
+def _hashes(file: Mapping[str, Any]) -> tuple[str, ...]:
+    table = file.get("hashes")
+    found = {f"{algorithm}:{digest}" for algorithm, digest in table.items()} if isinstance(table, dict) else set()
     return tuple(sorted(value for value in found if HASH.fullmatch(value)))

@@ -98,7 +98,9 @@ class PythonPlanner:
         detection = detector.run(program.starts)
         directories = targets.directories_above(program.path)
         request = request_of(files, context)
-        manifest, notices = decisive_manifest(program.path, directories, request, context.given_lock)
+        manifest, notices = decisive_manifest(
+            program.path, directories, request, context.given_lock, detection.requirements
+        )
         if manifest is not None:
             manifest, left_out = keep_imported(manifest, detection.requirements)
             notices += left_out

@@ -195,7 +195,11 @@ def test_options_of_a_program_are_sent(gateway: FakeGateway, tmp_path: Path) -> 
     assert call(["run", *options, "-m", "pkg.tool", "--lock", str(tmp_path / "pylock.toml"), str(tmp_path), "x"]) == 0
     assert call(["exec", "--script", "test", SANDBOX]) == 0
     assert call(["exec", SANDBOX]) == 125
-    first, second = gateway.exec_requests
+    assert call(["exec", "--launch", "python -c 'a b' main.py", SANDBOX, "main.py", "x"]) == 0
+    assert call(["exec", "--launch", "python 'open", SANDBOX, "main.py"]) == 125
+    first, second, third = gateway.exec_requests
+    assert (list(third.program.command), third.program.file) == (["python", "-c", "a b", "main.py"], "main.py")
+    assert list(third.program.args) == ["x"]
     assert (first.program.module, first.program.file, list(first.program.args)) == ("pkg.tool", "", ["x"])
     assert (first.no_detection, list(first.extras), list(first.groups)) == (True, ["a", "b"], ["c"])
     assert (second.program.script, list(second.program.args)) == ("test", [])

@@ -113,6 +113,7 @@ async def test_failed_install_is_told_and_leaves_the_old_environment(world: Worl
     failed = events[-1].ended.install_failed
     assert failed.reason == pb.INSTALL_FAILURE_REASON_NOT_FOUND
     assert "no such package" in failed.detail
+    assert list(failed.hints) == ["pylock.txt:3: broken 1 could not be installed as the lock says", "look twice"]
     assert "PHASE_RUN" not in kinds(events)
     assert world.sandbox.links == links
     environments = {path.split("/")[3] for path in world.sandbox.files if path.startswith(".qila/env/")}

@@ -7,6 +7,7 @@ import pytest
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.documents import Documents
 from services.gateway.executor_fake import FakeProcess
+from services.gateway.store.port import MAX_INVENTORY_BYTES, InventoryKey
 from services.rpc.errors import ErrorCode, QilaError
 
 from .gateway_world import World, all_events, command, program
@@ -102,6 +103,18 @@ async def test_directory_that_cannot_be_listed_keeps_nothing_from_running(world:
     world.sandbox.unmanaged = {SITE: "one"}
     exec_id = await ran(world, program(world))
     assert (await sbom(documents, world, exec_id))[0].endswith(" True")
+
+
+async def test_inventory_beyond_what_is_kept_leaves_it_unknown(world: World, documents: Documents) -> None:
+    async def list_site(process: FakeProcess) -> int:
+        process.write(b"inventory")
+        return 0
+
+    world.executor.programs["list-site"] = list_site
+    full = InventoryKey(ecosystem="python", path=SITE, digest="zero")
+    await world.store.add_inventory(world.sandbox_id, full, bytes(MAX_INVENTORY_BYTES))
+    world.sandbox.unmanaged = {SITE: "one"}
+    assert (await sbom(documents, world, await ran(world, program(world))))[0].endswith(" True")
 
 
 async def test_plan_that_can_list_nothing_leaves_it_unknown(world: World, documents: Documents) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def only_package(library: Path) -> dict[str, Any]:
     result: Any = inventory.inventory(library)
     assert result["format"] == 1
     assert result["ecosystem"] == "python"
+    assert result["machine"] == platform.machine()
     (package,) = result["packages"]
     return dict(package)
 
@@ -55,6 +57,7 @@ def only_package(library: Path) -> dict[str, Any]:
 def test_an_honest_package(tmp_path: Path) -> None:
     files = {"thing/__init__.py": b"x", "thing/data.bin": b"y", "alone.py": b"z", "bin/tool": b"#!", "a-b/c.py": b""}
     directory = install(tmp_path, files)
+    (directory / "WHEEL").write_text("Wheel-Version: 1.0\nBuild: 2a\nTag: py2-none-any\nTag: py3-none-any\n")
     assert only_package(tmp_path) == {
         "name": "Some.Thing",
         "version": "1.2",
@@ -64,6 +67,8 @@ def test_an_honest_package(tmp_path: Path) -> None:
         "classifiers": ["License :: OSI Approved :: MIT License"],
         "requires_dist": ["other>=1", 'more; extra == "x"'],
         "top_level": ["alone", "thing"],
+        "tags": ["py2-none-any", "py3-none-any"],
+        "build": "2a",
         "record_sha256": hashlib.sha256((directory / "RECORD").read_bytes()).hexdigest(),
         "file_count": 6,
         "verified": "hashes",

@@ -79,7 +79,7 @@ def test_npms_lines_become_ours(line: str, told: str | None) -> None:
     assert run_npm.Translator()(line) == told
 
 
-LOCK = {
+LOCK: dict[str, Any] = {
     "lockfileVersion": 3,
     "packages": {
         "": {},
@@ -89,20 +89,62 @@ LOCK = {
 }
 
 
-def test_a_command_runs_where_its_files_are(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("intro", ["Integrity", "sha512-a integrity"])
+def test_a_command_runs_where_its_files_are(
+    intro: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package.json").write_text("{}")
     (tmp_path / "package-lock.json").write_text(json.dumps(LOCK))
     target = tmp_path / "env/one"
     package(target, "node_modules/a", {})
-    words = "npm error Integrity checksum failed when using sha512: wanted sha512-a but got sha512-b. (1 bytes)"
-    code = ["-c", f"print({words!r})"]
-    arguments = [str(target), str(tmp_path / "package-lock.json"), "--", sys.executable, *code]
-    assert run_npm.main(arguments) == 0
+    words = f"npm error {intro} checksum failed when using sha512: wanted sha512-a but got sha512-b. (1 bytes)"
+    command = [str(target), DOOR, "--", sys.executable, "-c"]
+    assert run_npm.main([*command, f"print({words!r}); print('x' * 100_000); print('end', end='')"]) == 0
     said = capfd.readouterr().out
     assert "lock: a@1.0.0: the lock says sha512-a, the registry has sha512-b." in said
+    assert said.count("x") == 100_000
+    assert "\nend\n" in said
     assert "+ a@1.0.0\n" in said
     assert "gone" not in said
-    assert run_npm.main([str(target), "--", sys.executable, "-c", "import os; os.abort()"]) == 128 + 6
-    assert run_npm.main([str(target), str(tmp_path / "missing"), "--", "true"]) == 1
+    assert run_npm.main([*command, "import os; os.abort()"]) == 128 + 6
+    (tmp_path / "package.json").unlink()
+    assert run_npm.main([*command, "pass"]) == 1
+
+
+NPM = """import json, pathlib, sys
+lock = pathlib.Path(sys.argv[-1], "package-lock.json")
+packages = json.loads(lock.read_text())["packages"] if lock.exists() else {}
+print(json.dumps({at: entry.get("resolved") for at, entry in packages.items()}))
+lock.write_text('{"packages": {"": {"made": true}}}')
+"""
+
+
+@pytest.mark.parametrize("verb", ["install", "ci"])
+def test_npm_is_told_where_the_packages_of_a_lock_are(
+    verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package.json").write_text("{}")
+    entry = {"version": "2.0.0-rc.1", "integrity": "sha512-b"}
+    more = {
+        "node_modules/a/node_modules/c": {**entry, "name": "@s/b"},
+        "node_modules/built": {**entry, "version": "1.0.0+x"},
+        "node_modules/local": {"resolved": "../local", "link": True},
+    }
+    lock = {**LOCK, "packages": {**LOCK["packages"], **more}}
+    (tmp_path / "package-lock.json").write_text(json.dumps(lock))
+    assert run_npm.main(["env", DOOR, "--", sys.executable, "-c", NPM, verb]) == 0
+    assert json.loads(capfd.readouterr().out.splitlines()[0]) == {
+        "": None,
+        "node_modules/a": f"{DOOR}a/-/a-1.0.0.tgz",
+        "node_modules/gone": None,
+        "node_modules/a/node_modules/c": f"{DOOR}@s/b/-/b-2.0.0-rc.1.tgz",
+        "node_modules/built": None,
+        "node_modules/local": "../local",
+    }
+    left = json.loads((tmp_path / "package-lock.json").read_text())
+    assert left == ({"packages": {"": {"made": True}}} if verb == "install" else lock)
 
 
 def complete(lock: dict[str, Any], pages: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> int:

@@ -103,6 +103,7 @@ def observed(planned: Plan, expect: dict[str, Any]) -> dict[str, Any]:
             for item in planned.notices
             if item.kind.value.upper() in expect.get("notice_lines", {})
         },
+        "lock_lines": [f"{item.path}:{item.line}: {item.name} {item.version}" for item in planned.lock_lines],
         "lines": {
             item.name: item.origins[0].line for item in planned.requirements if item.name in expect.get("lines", {})
         },

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from services.resolver.model import LockDiff
 
-ONE, OTHER = ("sha256:" + digit * 64 for digit in "ab")
+ONE, OTHER, THIRD = ("sha256:" + digit * 64 for digit in "abc")
 
 
 def package(name: str, version: str = "1.0", **values: Any) -> LockedPackage:
@@ -97,7 +97,10 @@ SRI = "sha256-" + base64.b64encode(bytes.fromhex("a" * 64)).decode()
     [
         ({}, {"version": "2"}, ("version",)),
         ({}, {"hashes": (OTHER,)}, ("hashes",)),
-        ({}, {"hashes": (ONE, OTHER)}, ("hashes",)),
+        ({}, {"hashes": (ONE, OTHER)}, ()),
+        ({"hashes": (ONE, OTHER)}, {}, ()),
+        ({}, {"hashes": (OTHER, THIRD)}, ("hashes",)),
+        ({"hashes": (ONE, OTHER)}, {"hashes": (ONE, OTHER, THIRD)}, ("hashes",)),
         ({}, {"hashes": ()}, ()),
         ({}, {"hashes": ("sha1:" + "a" * 40,)}, ()),
         ({}, {"hashes": (SRI,)}, ()),

@@ -135,6 +135,9 @@ def test_a_qila_lock_installs_what_it_was_made_from() -> None:
     made = read_lock(bundled(staged["go.mod"], staged["go.sum"]))
     assert {(item.path, item.version, item.hash, item.direct) for item in made} == pinned
     assert "--keep" in planned.steps[0].argv
+    lines = lock.decode().splitlines()
+    assert planned.lock_lines
+    assert all(item.name in lines[item.line - 1] and item.path == "qila.lock.json" for item in planned.lock_lines)
 
 
 def test_versions_of_the_last_install_are_preferred_and_change_no_fingerprint() -> None:

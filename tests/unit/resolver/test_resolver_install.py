@@ -21,13 +21,20 @@ LOCK = (
 ).encode()
 
 
+OTHER_FILE = (
+    "error: Failed to download `cffi==2.1.1`\n  cause: Hash mismatch for `cffi==2.1.1`\n\n         Expected:\n"
+    f"           {HASH}\n\n         Computed:\n           sha256:{'b' * 64}"
+)
+
+
 def package(name: str, version: str, **fields: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"classifiers": [], "requires_dist": [], "missing": [], "modified": []}
     return {"name": name, "version": version, "license_expression": None, "license": None} | empty | fields
 
 
 def inventory(*packages: dict[str, Any]) -> bytes:
-    return json.dumps({"format": 1, "ecosystem": "python", "packages": packages}).encode()
+    document = {"format": 1, "ecosystem": "python", "machine": "x86_64", "packages": packages}
+    return json.dumps(document).encode()
 
 
 REQUESTS = package("requests", "2.34.2", license="Apache-2.0", requires_dist=["idna<4", "x; extra == 'socks'"])
@@ -77,6 +84,8 @@ def test_install_as_locked_is_accepted() -> None:
         inventory(IDNA | {"version": "1\n2"}),
         inventory(IDNA | {"license": 3}),
         inventory(IDNA | {"missing": "x"}),
+        inventory(IDNA | {"tags": "x"}),
+        inventory(IDNA | {"build": 1}),
         b'{"format": 1, "ecosystem": "python", "packages": [NaN]}',
     ],
 )
@@ -123,6 +132,16 @@ def test_hostile_inventory_is_refused(raw: bytes) -> None:
             "thing",
         ),
         (
+            StepKind.SOLVE,
+            (
+                "error: No solution found when resolving dependencies\n  cause: Because there is no version of "
+                "six==1.17.99 and you require six==1.17.99, we can conclude that your requirements are unsatisfiable."
+            ),
+            FailureReason.NO_SOLUTION,
+            "six",
+        ),
+        (StepKind.INSTALL, OTHER_FILE, FailureReason.NO_SOLUTION, "cffi"),
+        (
             StepKind.INSTALL,
             "error: Failed to download `numpy==2.3.0`\n  cause: No space left on device (os error 28)",
             FailureReason.OUT_OF_SPACE,
@@ -135,6 +154,11 @@ def test_failure_is_explained(step: StepKind, output: str, reason: FailureReason
     assert failure.reason is reason
     assert package_name in failure.packages
     assert failure.detail == output
+
+
+def test_file_that_is_not_the_locks_is_explained() -> None:
+    (hint,) = explain_failure(StepKind.INSTALL, 1, OTHER_FILE.encode()).hints
+    assert hint.startswith("cffi has no file with a hash of the lock that fits this sandbox")
 
 
 def test_failure_that_nobody_knows_is_named_by_its_step() -> None:
@@ -201,8 +225,7 @@ def test_pylock_is_the_native_lock() -> None:
         TOOLCHAIN,
         registry_urls={f"{DOOR}/simple/": "https://index.example/simple/", f"{DOOR}/files/": "https://files.example/"},
     )
-    (idna,) = json.loads(rendered.content)["packages"]
-    assert idna["hashes"] == ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
+    assert rendered.package_count == 1
     assert b"127.0.0.1" not in rendered.native_lock
     assert b'"https://files.example/packages/cd/idna-3.20-py3-none-any.whl"' in rendered.native_lock
     assert b'index = "https://index.example/simple"' in rendered.native_lock

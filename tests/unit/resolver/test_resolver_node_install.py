@@ -120,7 +120,7 @@ def test_a_lock_that_the_manifest_left_behind_is_preferred_as_far_as_it_goes(nam
     staged = {file.path: json.loads(file.content) for file in commands.staged}
     assert staged["package.json"]["dependencies"] == manifest["dependencies"]
     assert staged["package-lock.json"]["packages"]["node_modules/ms"]["version"] == "2.0.0"
-    assert [step.kind for step in commands.steps] == [StepKind.SOLVE, StepKind.SOLVE, StepKind.INSTALL]
+    assert [step.kind for step in commands.steps] == [StepKind.SOLVE, StepKind.INSTALL]
     if name == "yarn.lock":
         with pytest.raises(LockError, match="nothing answers once@1"):
             install_commands(ENVIRONMENT, lock=foreign(name), **options | {"frozen": True})
@@ -151,6 +151,21 @@ def test_a_lock_of_version_1_is_read() -> None:
     assert packages["b"].locations == ("node_modules/a/node_modules/b",)
     assert packages["b"].required_by == ("pkg:npm/a@1.0.0",)
     assert lock_drift(b'{"dependencies": {"b": "2"}}', lock)[0][0] == "b"
+
+
+def test_without_a_lock_one_step_solves_and_installs() -> None:
+    manifest = b'{"dependencies": {"a": "1"}}'
+    options: dict[str, Any] = {"package_json": manifest, "lock": None, "scripts": True, "frozen": False}
+    steps = [
+        install_commands(ENVIRONMENT, previous_lock=previous, package_policy=policy, **options).steps
+        for previous, policy in ((None, ""), (b"{}", ""), (None, "0" * 64))
+    ]
+    assert [[step.kind for step in each] for each in steps] == [[StepKind.INSTALL]] * 3
+    first, second, third = (set(each[0].argv) for each in steps)
+    assert {"npm", "install"} < first == second
+    # What was had under other rules is asked for again.
+    (cache,) = (word for word in first - third if word.startswith("--cache="))
+    assert third - first == {cache.replace("/any", "/" + "0" * 64)}
 
 
 def test_addresses_of_a_lock_lead_nowhere() -> None:

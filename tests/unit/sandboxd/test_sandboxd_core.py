@@ -12,6 +12,7 @@ from sandbox.sandboxd.qila_sandboxd import frames, relay
 from sandbox.sandboxd.qila_sandboxd.environment import environment
 from sandbox.sandboxd.qila_sandboxd.paths import CallError, checked
 from sandbox.sandboxd.qila_sandboxd.spool import Spool
+from sandbox.sandboxd.qila_sandboxd.supervisors import Order
 from sandbox.sandboxd.qila_sandboxd.survey import survey
 
 
@@ -201,3 +202,37 @@ def test_a_programs_options_for_node_come_behind_qilas() -> None:
     assert environment(1000, asked)["NODE_OPTIONS"] == f"{hook} --max-old-space-size=8"
     assert environment(1000, {})["NODE_OPTIONS"] == hook
     assert environment(1001, asked)["NODE_OPTIONS"] == "--max-old-space-size=8"
+
+
+def order(**changed: Any) -> Order:
+    fields: dict[str, Any] = {
+        "argv": ["a", ""],
+        "env": {"=C": "1", "D": "ü"},
+        "cwd": "/",
+        "user": 1000,
+        "background": True,
+    }
+    return Order(**fields | changed)
+
+
+def test_an_order_is_packed_as_its_supervisor_reads_it() -> None:
+    size, *numbers = memoryview(order().packed())[:20].cast("I")
+    texts = order().packed()[20:]
+    assert (size, numbers) == (len(texts), [1000, 1, 2, 2])
+    assert texts.split(b"\0") == [b"/", b"a", b"", b"=C=1", "D=ü".encode(), b""]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"argv": ["a\0b"]},
+        {"cwd": "/\0"},
+        {"env": {"A": "\0"}},
+        {"env": {"": "x"}},
+        {"env": {"A=B": "x"}},
+        {"argv": ["\ud800"]},
+    ],
+)
+def test_what_no_program_can_be_given_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"null byte|variable name|surrogates"):
+        order(**changed).packed()

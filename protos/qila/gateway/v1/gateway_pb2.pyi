@@ -862,8 +862,9 @@ class ExecRequest(_message.Message):
     """Ends the exec `output_limit` when its output reaches the limit."""
     install_missing: _builtins.bool
     """Of a program: what it imports and its manifest forgot is installed too, as far as it is known; and if the run ends
-    because an import was not found, that is added and the program runs again, at most 3 times. See Output.run. What
-    cannot be planned leaves the end as it was, with a notice NOT_RUN_AGAIN; what cannot be installed, `install_failed`.
+    because an import was not found, that is added and the program runs again, at most 3 times. See Output.run. Later
+    execs of the same program that say so have it from their first run, until it cannot be installed. What cannot be
+    planned leaves the end as it was, with a notice NOT_RUN_AGAIN; what cannot be installed, `install_failed`.
     """
     no_detection: _builtins.bool
     """Of a program: nothing is installed that no manifest or lock names."""

@@ -597,6 +597,7 @@ class Plan(_message.Message):
     LINKS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
     CACHES_FIELD_NUMBER: _builtins.int
+    LOCK_LINES_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     """"python", …"""
     source: Global___PlanSource.ValueType
@@ -650,6 +651,10 @@ class Plan(_message.Message):
     def caches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the installer keeps for the next time, relative to the workspace."""
 
+    @_builtins.property
+    def lock_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockLine]:
+        """What the lock that decides the install says, with the place of each package in it; empty if none decides."""
+
     def __init__(
         self,
         *,
@@ -671,14 +676,48 @@ class Plan(_message.Message):
         links: _abc.Iterable[Global___Link] | None = ...,
         unmanaged: _abc.Iterable[Global___UnmanagedInventory] | None = ...,
         caches: _abc.Iterable[_builtins.str] | None = ...,
+        lock_lines: _abc.Iterable[Global___LockLine] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class LockLine(_message.Message):
+    """One package of a lock, and where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    package: _builtins.str
+    """As installers name it."""
+    version: _builtins.str
+    path: _builtins.str
+    """The lock: relative to the workspace, or the name by which a lock was given."""
+    line: _builtins.int
+    """From 1; 0 if unknown."""
+    def __init__(
+        self,
+        *,
+        package: _builtins.str = ...,
+        version: _builtins.str = ...,
+        path: _builtins.str = ...,
+        line: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "package", b"package", "path", b"path", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LockLine: _TypeAlias = LockLine  # noqa: Y015
 
 @_typing.final
 class Link(_message.Message):
@@ -1232,6 +1271,7 @@ class InstallFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     HINTS_FIELD_NUMBER: _builtins.int
+    PACKAGES_FIELD_NUMBER: _builtins.int
     reason: Global___InstallFailureReason.ValueType
     detail: _builtins.str
     """The installer's own words, at most 8 KiB."""
@@ -1239,16 +1279,21 @@ class InstallFailure(_message.Message):
     def hints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences that say what to do, as what an unknown name was probably meant to be."""
 
+    @_builtins.property
+    def packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The packages that the installer names; at most 20."""
+
     def __init__(
         self,
         *,
         reason: Global___InstallFailureReason.ValueType = ...,
         detail: _builtins.str = ...,
         hints: _abc.Iterable[_builtins.str] | None = ...,
+        packages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "packages", b"packages", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

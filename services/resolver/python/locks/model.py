@@ -16,6 +16,7 @@ from services.resolver.python.manifests.requirements_file import Declared, try_m
 
 if TYPE_CHECKING:
     from services.resolver.model import Notice
+    from services.resolver.python.artefacts import LockedFile
     from services.resolver.python.manifests.request import Request
     from services.resolver.python.manifests.toml_file import TomlFile
 
@@ -30,7 +31,8 @@ FROM_ELSEWHERE = "comes from a URL or a version control system, which cannot be 
 class Pin:
     """One package of a lock and its line; `name` and the names in `required_by` are canonical.
 
-    `registry` is the address of the index that it was locked from, where the lock says it.
+    `files` are those that the lock lists by name; `registry` is the address of the index that it was locked from, where
+    the lock says it.
     """
 
     name: str
@@ -40,13 +42,15 @@ class Pin:
     registry: str = ""
     direct: bool = True
     required_by: tuple[str, ...] = ()
+    files: tuple[LockedFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """The pins that apply to the sandbox. `unusable` says, with a line, why they cannot be installed as they are.
 
-    `extras` and `groups` are those that the lock knows, by canonical name.
+    `extras` and `groups` are those that the lock knows, by canonical name. `tells_direct` is false of a lock that lists
+    packages and not what requires them.
     """
 
     path: str
@@ -56,6 +60,7 @@ class Lock:
     notices: tuple[Notice, ...] = ()
     unusable: str = ""
     unusable_line: int = 0
+    tells_direct: bool = True
 
     @property
     def is_hashed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement
@@ -10,6 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.artefacts import listed_files
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, Pin, marker_of, one_of_each, package_tables
 from services.resolver.python.locks.model import pin_of as checked_pin
 from services.resolver.python.manifests.toml_file import read_toml
@@ -55,8 +57,9 @@ def _list(value: object) -> list[Any]:
 def _pin(path: str, line: int, table: dict[str, Any]) -> Pin:
     if any(key in table for key in ELSEWHERE):
         raise ManifestError(path=path, line=line, reason=f"{str(table.get('name'))[:80]} {FROM_ELSEWHERE}")
-    hashes = [file["hash"] for file in _list(table.get("files")) if isinstance(file, dict) and "hash" in file]
-    return checked_pin(path, line, table.get("name"), table.get("version"), hashes)
+    files = _list(table.get("files"))
+    hashes = [file["hash"] for file in files if isinstance(file, dict) and "hash" in file]
+    return checked_pin(path, line, table.get("name"), table.get("version"), hashes, files=listed_files(files))
 
 
 def _with_requirers(path: str, tables: list[tuple[dict[str, Any], int]], pins: list[Pin]) -> list[Pin]:
@@ -70,14 +73,7 @@ def _with_requirers(path: str, tables: list[tuple[dict[str, Any], int]], pins: l
             if owner in kept and name != owner:
                 requirers.setdefault(name, set()).add(owner)
     return [
-        Pin(
-            name=pin.name,
-            version=pin.version,
-            hashes=pin.hashes,
-            line=pin.line,
-            direct=pin.name not in requirers,
-            required_by=tuple(sorted(requirers.get(pin.name, ()))),
-        )
+        replace(pin, direct=pin.name not in requirers, required_by=tuple(sorted(requirers.get(pin.name, ()))))
         for pin in pins
     ]
 

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement as ParsedRequirement
 from packaging.utils import canonicalize_name
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.artefacts import listed_files
 from services.resolver.python.locks.graph import Edge, Node, reached
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, marker_of, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.poetry import allows
@@ -121,7 +122,15 @@ def _node(toml: TomlFile, line: int, table: dict[str, Any], wanted: LockRequest)
     kind = str(source.get("type", "")) if isinstance(source, dict) else ""
     registry = str(source.get("url", "")) if isinstance(source, dict) and kind in {"legacy", ""} else ""
     own = kind == "directory"
-    pin = pin_of(toml.path, line, table.get("name"), table.get("version"), [] if own else hashes, registry=registry)
+    pin = pin_of(
+        toml.path,
+        line,
+        table.get("name"),
+        table.get("version"),
+        [] if own else hashes,
+        registry=registry,
+        files=listed_files(listed),
+    )
     plain, by_name = _edges(toml, line, table, wanted)
     return Node(
         pin=pin,

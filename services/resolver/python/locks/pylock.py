@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from services.resolver.errors import ManifestError
+from services.resolver.python.artefacts import LockedFile, file_name, plain_files
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, Pin, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.project import check_python
 from services.resolver.python.manifests.toml_file import read_toml
@@ -18,8 +19,11 @@ from services.resolver.python.manifests.toml_file import read_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from packaging.pylock import PackageSdist, PackageWheel
+
     from services.resolver.python.locks.model import LockRequest
 
+ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 NOT_FOR_THIS = "it is for other environments than the sandbox's"
 
 
@@ -53,6 +57,7 @@ def read_pylock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
         groups=frozenset(str(canonicalize_name(name)) for name in lock.dependency_groups or ()),
         unusable="" if covered else NOT_FOR_THIS,
         unusable_line=toml.line("environments"),
+        tells_direct=any(package.dependencies for package in lock.packages),
     )
 
 
@@ -74,15 +79,18 @@ def _pin(path: str, line: int, package: Package) -> Pin:
     if package.vcs is not None or package.archive is not None:
         raise ManifestError(path=path, line=line, reason=f"{package.name} {FROM_ELSEWHERE}")
     files = (*(package.wheels or ()), *((package.sdist,) if package.sdist else ()))
-    hashes = [
-        f"{algorithm}:{digest}"
-        for file in files
-        for algorithm, digest in file.hashes.items()
-        if algorithm in {"sha256", "sha384", "sha512"}
-    ]
+    listed = [_file(file) for file in files]
+    hashes = [value for file in listed for value in file.hashes]
     if package.version is None:
         raise ManifestError(path=path, line=line, reason=f"{package.name} has no exact version")
-    return pin_of(path, line, str(package.name), package.version, hashes, registry=package.index or "")
+    return pin_of(
+        path, line, str(package.name), package.version, hashes, registry=package.index or "", files=plain_files(listed)
+    )
+
+
+def _file(file: PackageWheel | PackageSdist) -> LockedFile:
+    name = file_name({"name": file.name, "url": file.url, "path": file.path})
+    return LockedFile(name=name, hashes=tuple(f"{key}:{file.hashes[key]}" for key in ALGORITHMS & file.hashes.keys()))
 
 
 def _with_requirers(lock: Pylock, pins: list[Pin]) -> list[Pin]:

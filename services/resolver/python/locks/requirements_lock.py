@@ -18,7 +18,7 @@ def read_requirements_lock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
     request = replace(wanted.request, files={**wanted.request.files, path: raw})
     found = read_requirements(path, request)
     pins = [_pin(item) for item in found.requirements if request.applies(item.specifier.marker)]
-    return Lock(path=path, pins=one_of_each(path, pins))
+    return Lock(path=path, pins=one_of_each(path, pins), tells_direct=False)
 
 
 def exact_version(item: Declared) -> str:

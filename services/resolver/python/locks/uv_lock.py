@@ -8,6 +8,7 @@ from packaging.utils import canonicalize_name
 
 from services.resolver.errors import ManifestError
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.python.artefacts import listed_files
 from services.resolver.python.locks.graph import Edge, Node, reached
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, marker_of, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.project import check_python
@@ -65,7 +66,9 @@ def _node(path: str, table: dict[str, Any], line: int) -> Node:
     own = any(key in source for key in OWN_SOURCES)
     registry = str(source.get("registry", ""))
     version = table.get("version", "0" if own else None)
-    pin = pin_of(path, line, table.get("name"), version, [] if own else hashes, registry=registry)
+    pin = pin_of(
+        path, line, table.get("name"), version, [] if own else hashes, registry=registry, files=listed_files(files)
+    )
     optional = table.get("optional-dependencies")
     return Node(
         pin=pin,

@@ -70,10 +70,11 @@ def find_manifest(
 
 
 def decisive_manifest(
-    program: str, directories: Sequence[str], request: Request, given: Lockfile | None
+    program: str, directories: Sequence[str], request: Request, given: Lockfile | None, imported: Iterable[str]
 ) -> tuple[Manifest | None, tuple[Notice, ...]]:
     """The manifest that counts; a lock from outside the workspace wins over all that lies there.
 
+    `imported` names the packages that the program imports.
     Raises ManifestError: for the workspace's own files only if they decide.
     """
     lock = given_lock(given, request) if given else None
@@ -88,7 +89,7 @@ def decisive_manifest(
             None,
             (Notice(kind=kind, path=error.path, line=error.line, subject=error.path, detail=detail),),
         )
-    return given_manifest(lock, given.content, source, request), notices
+    return given_manifest(lock, given.content, source, imported, request), notices
 
 
 def _from_block(program: str, request: Request, notices: list[Notice]) -> Manifest | None:

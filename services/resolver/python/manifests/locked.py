@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement as ParsedRequirement
+from packaging.utils import canonicalize_name
 
 from services.resolver.errors import LockError, ManifestError
 from services.resolver.lockfile import is_qila_lock, lines_of_packages, read_qila_lock
@@ -19,6 +20,8 @@ from services.resolver.python.manifests.requirements_file import Declared
 from services.resolver.python.manifests.settings import setting_ignored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from services.resolver.model import Lockfile
     from services.resolver.python.manifests.request import Request
 
@@ -75,12 +78,18 @@ def given_lock(lockfile: Lockfile, request: Request) -> Lock | None:
     return lock
 
 
-def given_manifest(lock: Lock, content: bytes, source: Manifest | None, request: Request) -> Manifest:
-    """What a lock from outside the workspace installs, whatever the manifest says."""
+def given_manifest(
+    lock: Lock, content: bytes, source: Manifest | None, imported: Iterable[str], request: Request
+) -> Manifest:
+    """What a lock from outside the workspace installs, whatever the manifest says.
+
+    Which packages are direct is the lock's to say, else the manifest's, else the imports', as when the lock was made.
+    """
+    named = (str(item.specifier.name) for item in source.requirements) if source else imported
     contradicted = drift(lock, source.requirements, request, LOCK_HOLDS) if source else []
     return Manifest(
         files={lock.path: content},
-        requirements=_direct(lock),
+        requirements=_direct(lock, named),
         lock=lock,
         notices=(*lock.notices, *_registries(lock, request), *_without_hashes(lock), *contradicted),
         given=True,
@@ -100,16 +109,17 @@ def _qila_lock(lockfile: Lockfile) -> Lock | None:
     return Lock(path=lockfile.name, pins=one_of_each(lockfile.name, pins))
 
 
-def _direct(lock: Lock) -> tuple[Declared, ...]:
-    """What the lock itself asks for: the packages that are direct, or all of them if it does not say."""
-    direct = [pin for pin in lock.pins if pin.direct] or lock.pins
+def _direct(lock: Lock, named: Iterable[str] = ()) -> tuple[Declared, ...]:
+    """What the lock itself asks for: the packages that are direct; if it does not say, those of these names, or all."""
+    names = set() if lock.tells_direct else {str(canonicalize_name(name)) for name in named}
+    direct = [pin for pin in lock.pins if (pin.name in names if names else pin.direct)] or lock.pins
     return tuple(declared_pin(lock.path, pin) for pin in direct)
 
 
 def declared_pin(path: str, pin: Pin) -> Declared:
     """A pin as a requirement of exactly its version."""
     specifier = ParsedRequirement(f"{pin.name}=={pin.version}")
-    return Declared(specifier=specifier, hashes=pin.hashes, path=path, line=pin.line)
+    return Declared(specifier=specifier, hashes=pin.hashes, path=path, line=pin.line, files=pin.files)
 
 
 def all_pins(lock: Lock) -> tuple[Declared, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from packaging.markers import Marker
 
+    from services.resolver.python.artefacts import LockedFile
     from services.resolver.python.manifests.request import Request
 
 MAX_DEPTH = 16
@@ -60,12 +61,13 @@ NO_URL = "a package from a URL or a version control system cannot be installed; 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declared:
-    """One requirement of a manifest and the line it stands in."""
+    """One requirement of a manifest and the line it stands in; `files` are those that a lock lists by name."""
 
     specifier: ParsedRequirement
     hashes: tuple[str, ...]
     path: str
     line: int
+    files: tuple[LockedFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,7 @@
-"""Locks apart from environments, given locks, inventories of what programs install by themselves, and runs."""
+"""Locks apart from environments, given locks, inventories of what programs install by themselves, and runs.
+
+`additions` holds what earlier runs of a program showed to be missing.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ def upgrade() -> None:
     op.add_column("environments", sa.Column("switch_time_ns", sa.BigInteger, nullable=False, server_default="0"))
     _make_table("given_locks", [], [sa.Column("name", sa.Text, nullable=False), _bytes("content")])
     _make_table("inventories", ["ecosystem", "path", "digest"], [_bytes("content")])
+    _make_table("additions", ["program"], [sa.Column("added", sa.Text, nullable=False)])
     names = [_bytes("lock"), _bytes("native_lock"), sa.Column("native_lock_name", sa.Text, nullable=False)]
     _make_table("locks", ["digest"], names)
     _move_locks()

@@ -1,0 +1,43 @@
+"""Which lines of a lock a failed install names."""
+
+from __future__ import annotations
+
+import pytest
+
+from qila.resolver.v1 import resolver_pb2 as resolver
+from services.gateway.explaining import lines_not_honoured
+
+LINES = [
+    resolver.LockLine(package="ms", version="2.0.0", path="l.json", line=98),
+    resolver.LockLine(package="ms", version="2.1.3", path="l.json", line=112),
+    resolver.LockLine(package="debug", version="4.3.4", path="l.json"),
+]
+WORDS = "could not be installed as the lock says"
+
+
+def failure(
+    detail: str,
+    *packages: str,
+    reason: resolver.InstallFailureReason.ValueType = resolver.INSTALL_FAILURE_REASON_NO_SOLUTION,
+) -> resolver.InstallFailure:
+    return resolver.InstallFailure(reason=reason, detail=detail, packages=packages)
+
+
+@pytest.mark.parametrize(
+    ("failed", "expected"),
+    [
+        (failure("lock: ms@2.1.3: the lock says sha512-a", "ms"), [f"l.json:112: ms 2.1.3 {WORDS}"]),
+        (failure("npm has no ms", "ms"), [f"l.json:98: ms 2.0.0 {WORDS}", f"l.json:112: ms 2.1.3 {WORDS}"]),
+        (failure("no debug", "other", "debug"), [f"l.json: debug 4.3.4 {WORDS}"]),
+        (failure("ms@2.1.3"), []),
+        (failure("ms@2.1.3", "ms", reason=resolver.INSTALL_FAILURE_REASON_OUT_OF_SPACE), []),
+        (failure("ms@2.1.3", "ms", reason=resolver.INSTALL_FAILURE_REASON_NETWORK_DENIED), []),
+    ],
+)
+def test_line_of_a_package_that_the_installer_names(failed: resolver.InstallFailure, expected: list[str]) -> None:
+    assert lines_not_honoured(LINES, failed) == expected
+
+
+def test_lines_are_bounded() -> None:
+    many = [resolver.LockLine(package="ms", version=str(number), path="l.json") for number in range(1000)]
+    assert len(lines_not_honoured(many, failure("none", "ms"))) == 20
