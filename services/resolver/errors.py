@@ -43,7 +43,7 @@ class TargetNotFoundError(ResolverError):
     def __str__(self) -> str:
         """Name what was looked for and what there is."""
         if not self.program:
-            return "no program found: name the file to run, or add a main.py, index.js or Main.java"
+            return "no program found: name the file to run, or add a main.py, index.js, main.go or Main.java"
         hint = f"; there is {', '.join(self.candidates)}" if self.candidates else ""
         return f"{self.program}: no such {self.what} in the workspace{hint}"
 

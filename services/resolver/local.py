@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from services.resolver.model import Context, Plan
 
 # The toolchain of the sandbox image, for plans made without one.
-IMAGE_TOOLCHAIN = {"python": "3.13.5", "node": "24.19.0", "npm": "11.17.0", "java": "21.0.13.1", "maven": "3.9.9"}
+IMAGE_TOOLCHAIN = {
+    "python": "3.13.5",
+    "node": "24.19.0",
+    "npm": "11.17.0",
+    "go": "1.27.3",
+    "java": "21.0.13.1",
+    "maven": "3.9.9",
+}
 
 
 def plan_local(path: Path, args: Sequence[str], context: Context, language: str = "") -> tuple[Plan, Selection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from services.resolver.errors import TargetNotFoundError, TargetUnsupportedError, UnknownEcosystemError
+from services.resolver.go.planner import GoPlanner
 from services.resolver.java.planner import JavaPlanner
 from services.resolver.node.planner import NodePlanner
 from services.resolver.python.planner import PythonPlanner
@@ -76,7 +77,7 @@ class Planner(Protocol):
         """What a native lock pins, as far as it says; raises LockError with the line."""
 
 
-PLANNERS: tuple[Planner, ...] = (PythonPlanner(), NodePlanner(), JavaPlanner())
+PLANNERS: tuple[Planner, ...] = (PythonPlanner(), NodePlanner(), GoPlanner(), JavaPlanner())
 
 
 def planner_of(ecosystem: str) -> Planner:

@@ -21,7 +21,14 @@ from services.resolver.selection import select_files
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "resolver").rglob("*.json"))
 PLAN_CASES = [path for path in CASES if "expect" in json.loads(path.read_text(encoding="utf-8"))]
-TOOLCHAIN = {"python": "3.13.5", "node": "24.11.0", "npm": "11.6.1", "java": "21.0.8", "maven": "3.9.9"}
+TOOLCHAIN = {
+    "python": "3.13.5",
+    "node": "24.11.0",
+    "npm": "11.6.1",
+    "go": "1.27.3",
+    "java": "21.0.8",
+    "maven": "3.9.9",
+}
 CONTEXT = Context(toolchain=TOOLCHAIN)
 
 

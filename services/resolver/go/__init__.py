@@ -1,0 +1,1 @@
+"""Go: modules by the project's own go.mod and go.sum, else by its imports."""

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"fmt"
+
+	"gin"
+)
+
+func main() { fmt.Println(gin.Version) }
