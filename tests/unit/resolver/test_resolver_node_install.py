@@ -380,7 +380,31 @@ def test_what_came_inside_a_locked_package_belongs_to_it() -> None:
 )  # fmt: skip
 def test_an_inventory_that_is_none_is_refused(rows: bytes) -> None:
     with pytest.raises(InventoryError):
-        unmanaged_packages(rows)
+        locked_packages([], npm_lock({}).content, rows, {})
+
+
+def test_what_lies_about_hides_no_package() -> None:
+    odd = [row("node_modules/a", "1", name) for name in ("../a", "a b")]
+    odd += [
+        row("node_modules/b", "1") | {"version": None},
+        row("/etc", "1", "c"),
+        row("node_modules/d", "1", license=7),
+    ]
+    found = unmanaged_packages(inventory(*odd, row("node_modules/good", "1.0.0")))
+    assert [package.purl for package in found] == ["pkg:npm/good@1.0.0"]
+    for none in (b"", b"[]", b'{"format": 1, "ecosystem": "node", "packages": {}}'):
+        with pytest.raises(InventoryError):
+            unmanaged_packages(none)
+
+
+def test_what_node_would_load_though_no_lock_has_it_is_unexpected() -> None:
+    lock = native(("node_modules/a", {"version": "1.0.0"}))
+    places = ["node_modules/a/node_modules/fixture", "node_modules/evil", "node_modules/evil.js"]
+    document = json.loads(inventory(row("node_modules/a", "1.0.0"))) | {"unknown": places}
+    with pytest.raises(InstallMismatchError) as caught:
+        verify_install(lock, json.dumps(document).encode(), {})
+    assert caught.value.unexpected == ("evil", "evil.js")
+    verify_install(lock, json.dumps(document | {"unknown": places[:1]}).encode(), {})
 
 
 def test_hashes_and_names() -> None:
