@@ -6,8 +6,9 @@ One JSON object: {"format": 1, "ecosystem": "node", "packages": [...]}, a packag
 DIRECTORY, as in `node_modules/a/node_modules/b`), "name", "version" (text or null), "license" (the field `license`, or
 `licenses`, as JSON), "dependencies", "optional_dependencies", "peer_dependencies" (names), "has_install_script",
 "bin" (names)}. Links are not followed.
-What is read was written by strangers: every text and list has a limit, and a directory without a package.json that can
-be read is no package.
+"unknown" lists what Node would load although it is no package: files, and directories without a package.json that can
+be read, but not what is hidden, which is the package managers' own.
+What is read was written by strangers: every text and list has a limit.
 """
 
 # ruff: noqa: PTH112, PTH114, PTH118, PTH123 -- there are thousands of directories, and pathlib doubles the time
@@ -81,29 +82,41 @@ def describe(location: str, manifest: dict[str, object]) -> dict[str, object]:
     }
 
 
-def children(root: str, modules: str) -> Iterator[str]:
-    """The package directories in one node_modules, relative to the root; what is hidden is the package managers'."""
+def children(root: str, modules: str) -> Iterator[os.DirEntry[str]]:
+    """What lies in one node_modules and its scopes; what is hidden is the package managers'."""
     path = os.path.join(root, modules)
     # The link in a workspace leads to an environment, whose packages are listed there.
     if os.path.islink(path) or not os.path.isdir(path):
         return
-    entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-            continue
-        path = f"{modules}/{entry.name}"
-        if entry.name.startswith("@"):
-            yield from (
-                f"{path}/{inner.name}"
-                for inner in sorted(os.scandir(os.path.join(root, path)), key=lambda inner: inner.name)
-                if inner.is_dir(follow_symlinks=False) and not inner.name.startswith(".")
-            )
+    for entry in shown(path):
+        if entry.name.startswith("@") and entry.is_dir(follow_symlinks=False):
+            try:
+                yield from shown(entry.path)
+            except OSError:
+                yield entry
         else:
-            yield path
+            yield entry
 
 
-def packages(root: str) -> Iterator[dict[str, object]]:
-    """Every package below a directory, each before those that lie in it.
+def shown(path: str) -> list[os.DirEntry[str]]:
+    """What is not hidden in a directory, and no link, by name."""
+    found = [entry for entry in os.scandir(path) if not entry.name.startswith(".") and not entry.is_symlink()]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def is_loadable(entry: os.DirEntry[str]) -> bool:
+    """Whether Node might load it: a file, or a directory with more in it than packages."""
+    if not entry.is_dir(follow_symlinks=False):
+        return True
+    try:
+        with os.scandir(entry.path) as inside:
+            return any(inner.name != "node_modules" for inner in inside)
+    except OSError:
+        return True
+
+
+def packages(root: str, unknown: list[str]) -> Iterator[dict[str, object]]:
+    """Every package below a directory, each before those that lie in it; the rest is added to what is unknown.
 
     Raises ValueError if there are more packages, or deeper ones, than anybody installs.
     """
@@ -113,15 +126,20 @@ def packages(root: str) -> Iterator[dict[str, object]]:
         modules = pending.pop()
         if modules.count("node_modules") > DEPTH_LIMIT:
             raise ValueError(f"packages lie {DEPTH_LIMIT} deep in each other, which is the limit")
-        for location in children(root, modules):
+        for entry in children(root, modules):
             count += 1
             if count > PACKAGE_LIMIT:
                 raise ValueError(f"more than {PACKAGE_LIMIT} packages, which is the limit")
-            pending.append(f"{location}/node_modules")
-            manifest = read_manifest(os.path.join(root, location))
+            location = os.path.relpath(entry.path, root)
+            manifest = {}
             # A directory without a package.json is no package, but may hold some.
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(f"{location}/node_modules")
+                manifest = read_manifest(entry.path)
             if manifest:
                 yield describe(location, manifest)
+            elif is_loadable(entry):
+                unknown.append(text(location) or "")
 
 
 def main(arguments: list[str]) -> int:
@@ -129,13 +147,15 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: inventory.py DIRECTORY\n")
         return 2
+    unknown: list[str] = []
     try:
-        rows = list(packages(os.path.realpath(arguments[0])))
+        rows = list(packages(os.path.realpath(arguments[0]), unknown))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"inventory: {error}\n")
         return 1
     rows.sort(key=lambda row: str(row["location"]))
-    sys.stdout.write(json.dumps({"format": 1, "ecosystem": "node", "packages": rows}) + "\n")
+    document = {"format": 1, "ecosystem": "node", "packages": rows, "unknown": sorted(unknown)}
+    sys.stdout.write(json.dumps(document) + "\n")
     return 0
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.resolver.errors import ManifestError
 from services.resolver.fingerprint import fingerprint
 from services.resolver.model import Link, Notice, NoticeKind, Plan, Step, StepKind, UnmanagedInventory
 from services.resolver.node import installer
 from services.resolver.node.launch import launch_of
 from services.resolver.node.lock import install_script_packages
-from services.resolver.node.modules import WORKSPACE, join
+from services.resolver.node.modules import WORKSPACE, join, normal
 from services.resolver.node.needs import ECOSYSTEM, Needs
+from services.resolver.node.package import MANIFEST
+from services.resolver.node.specifier import split_package
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -101,7 +104,12 @@ def _skipped_scripts(needs: Needs, install: installer.InstallCommands, context: 
 
 
 def _link_steps(environment: str, links: Mapping[str, str]) -> tuple[Step, ...]:
-    """Packages of the workspace are found by name like others; a link of that name leads to them."""
+    """Packages of the workspace are found by name like others; a link of that name leads to them.
+
+    Raises ManifestError for a link that would lie outside the environment, or lead out of the workspace.
+    """
+    for name, directory in links.items():
+        _check_link(name, directory)
     pairs = [
         text
         for name, directory in sorted(links.items())
@@ -110,3 +118,13 @@ def _link_steps(environment: str, links: Mapping[str, str]) -> tuple[Step, ...]:
     if not pairs:
         return ()
     return (Step(kind=StepKind.INSTALL, argv=("/bin/sh", "-c", LINK_SCRIPT, "link-packages", *pairs)),)
+
+
+def _check_link(name: str, directory: str) -> None:
+    path = join(directory, MANIFEST)
+    if split_package(name) != (name, ""):
+        raise ManifestError(path=path, reason=f"{name[:80]!r} is no name that npm allows")
+    if normal(directory) != directory or directory.startswith("-") or not directory.isprintable():
+        raise ManifestError(
+            path=path, reason="a package in a directory of this name cannot be imported by its own name"
+        )

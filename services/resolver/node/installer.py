@@ -168,7 +168,7 @@ def _without_addresses(lock: Lockfile) -> bytes:
     """
     for location, entry in read_npm_lock(lock.content, lock.name).entries.items():
         if entry.link or (entry.resolved and not ARCHIVE.fullmatch(entry.resolved)):
-            reason = f"{location} is not a package of npm's registry"
+            reason = f"{location[:200]} is not a package of npm's registry"
             raise LockError(name=lock.name, line=entry.line, reason=reason)
     document = json.loads(lock.content)
     pending: list[Any] = [document.get("packages", {}), document.get("dependencies", {})]

@@ -29,24 +29,46 @@ class InstalledPackage:
     needs: tuple[str, ...]
 
 
-def read_inventory(raw: bytes) -> dict[str, InstalledPackage]:
-    """Read an inventory, by location; raises InventoryError, which says where."""
+def read_inventory(raw: bytes, *, lenient: bool = False) -> dict[str, InstalledPackage]:
+    """Read an inventory, by location; raises InventoryError, which says where.
+
+    Where no install was verified, anything may lie among the packages: `lenient` passes over rows that describe none.
+    """
+    installed: dict[str, InstalledPackage] = {}
+    for index, item in enumerate(_rows(_document(raw), "packages")):
+        try:
+            package = _package(f"packages[{index}]", item)
+        except InventoryError:
+            if lenient:
+                continue
+            raise
+        if package.location in installed:
+            raise InventoryError(path=f"packages[{index}].location", reason=f"{package.location} is there twice")
+        installed[package.location] = package
+    return installed
+
+
+def read_unknown(raw: bytes) -> tuple[str, ...]:
+    """What Node would load of an environment although it is no package; raises InventoryError."""
+    document = {"unknown": [], **_document(raw)}
+    return tuple(_text(f"unknown[{index}]", item) for index, item in enumerate(_rows(document, "unknown")))
+
+
+def _document(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise InventoryError(path="", reason=f"{len(raw)} bytes is above the limit of {MAX_BYTES}")
     document = _object("", _parse(raw))
     for key, expected in (("format", FORMAT), ("ecosystem", ECOSYSTEM)):
         if document.get(key) != expected:
             raise InventoryError(path=key, reason=f"must be {expected!r}")
-    packages = document.get("packages")
-    if not isinstance(packages, list) or len(packages) > MAX_PACKAGES:
-        raise InventoryError(path="packages", reason=f"must be a list of at most {MAX_PACKAGES}")
-    installed: dict[str, InstalledPackage] = {}
-    for index, item in enumerate(packages):
-        package = _package(f"packages[{index}]", item)
-        if package.location in installed:
-            raise InventoryError(path=f"packages[{index}].location", reason=f"{package.location} is there twice")
-        installed[package.location] = package
-    return installed
+    return document
+
+
+def _rows(document: dict[str, Any], key: str) -> list[Any]:
+    rows = document.get(key)
+    if not isinstance(rows, list) or len(rows) > MAX_PACKAGES:
+        raise InventoryError(path=key, reason=f"must be a list of at most {MAX_PACKAGES}")
+    return rows
 
 
 def _parse(raw: bytes) -> Any:

@@ -16,8 +16,10 @@ MAX_DEPTH = 100
 # How deep the keys lie whose lines are known.
 KNOWN_DEPTH = 2
 # One token of valid JSON that says something about structure; numbers and words are passed over.
-TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:\n]')
-COMMENT_OR_TRAILING_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])', re.DOTALL)
+# A string or comment that nothing ends takes the rest: tried again at every quote in it, it would cost its square.
+TOKEN = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[{}\[\],:\n]')
+COMMENT_OR_TRAILING_COMMA = re.compile(r'("(?:[^"\\\n]|\\.?)*+"?)|//[^\n]*|/\*.*?(?:\*/|\Z)|,(?=\s*+[}\]])', re.DOTALL)
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Where a key stands: its own name behind those of the objects around it.
 KeyPath = tuple[str, ...]
 
@@ -48,6 +50,12 @@ class JsonText:
         return ManifestError(path=self.path, line=self.line(*key), reason=reason)
 
 
+def has_lone_surrogate(text: str, value: object) -> bool:
+    """Whether JSON that was read holds half of a surrogate pair, which can be written nowhere else."""
+    # Only escapes can bring one.
+    return "\\ud" in text.lower() and bool(LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)))
+
+
 def read_relaxed(raw: bytes) -> dict[str, Any] | None:
     """An object of JSON with comments and trailing commas, as TypeScript's compiler reads it; None if it is none."""
     try:
@@ -59,7 +67,7 @@ def read_relaxed(raw: bytes) -> dict[str, Any] | None:
         value = json.loads(plain)
     except (ManifestError, ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not has_lone_surrogate(plain, value) else None
 
 
 def _decode(path: str, raw: bytes) -> str:
@@ -109,6 +117,8 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         raise ManifestError(path=path, line=_second_line(text, repeated[0]), reason=reason)
     if not isinstance(value, dict):
         raise ManifestError(path=path, line=1, reason="must hold a JSON object, {…}")
+    if has_lone_surrogate(text, value):
+        raise ManifestError(path=path, line=1, reason="holds half of a surrogate pair, which is no character")
     return value
 
 

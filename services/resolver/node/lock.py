@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import InstallMismatchError
 from services.resolver.model import LockedPackage
-from services.resolver.node.inventory import read_inventory
+from services.resolver.node.inventory import read_inventory, read_unknown
 from services.resolver.node.licenses import license_of
 from services.resolver.node.locks import lock_drift, read_lock, reads_lock, shown_locations
 from services.resolver.node.names import MODULES, found_from, hashes_of, purl_of, split_specifier
@@ -51,6 +51,11 @@ def verify_install(native_lock: bytes, inventory: bytes, toolchain: Mapping[str,
         for location, package in installed.items()
         if location not in locked and not _is_inside_locked(location, locked)
     ]
+    unexpected += [
+        location.removeprefix(MODULES)
+        for location in read_unknown(inventory)
+        if location not in locked and not _is_inside_locked(location, locked)
+    ]
     other = [
         f"{location.removeprefix(MODULES)}: {package.name}@{package.version}"
         for location, package in installed.items()
@@ -70,8 +75,11 @@ def locked_packages(
 
 
 def unmanaged_packages(inventory: bytes) -> list[LockedPackage]:
-    """The packages of an inventory that no lock stands behind; raises InventoryError."""
-    return _described(read_inventory(inventory), {}, set())
+    """The packages of an inventory that no lock stands behind, as far as they have a name and a version.
+
+    Raises InventoryError for what is no inventory.
+    """
+    return _described(read_inventory(inventory, lenient=True), {}, set())
 
 
 def public_lock(native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:

@@ -12,6 +12,7 @@ from services.resolver.licenses import NO_ASSERTION
 from services.resolver.lockfile import is_qila_lock, lines_of_packages, read_qila_lock
 from services.resolver.model import LockedPackage, LockLine
 from services.resolver.node.graph import Graph
+from services.resolver.node.json_text import has_lone_surrogate
 from services.resolver.node.licenses import license_of
 from services.resolver.node.names import MODULES, found_from, hashes_of, purl_of
 from services.resolver.node.npm_lock import MAX_LOCK_BYTES, read_npm_lock, root_ranges
@@ -145,6 +146,8 @@ def read_manifest(package_json: bytes) -> dict[str, Any]:
         raise ManifestError(path=MANIFEST, reason="is not JSON in UTF-8, or is nested too deep") from error
     if not isinstance(document, dict):
         raise ManifestError(path=MANIFEST, reason="must be a JSON object", line=1)
+    if has_lone_surrogate(package_json.decode("utf-8-sig"), document):
+        raise ManifestError(path=MANIFEST, reason="holds half of a surrogate pair, which is no character", line=1)
     return document
 
 

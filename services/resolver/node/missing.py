@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_OUTPUT = 64 * 1024
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Node ends the account of an error that nobody caught with its own version.
-LAST_LINE = re.compile(r"^Node\.js v\d+\.\d+\.\d+\s*$", re.MULTILINE)
+LAST_LINE = re.compile(r"^Node\.js v\d+\.\d+\.\d+[ \t]*+$", re.MULTILINE)
 # What npm says of a script that failed, where it is not silent.
 NPM_LINES = re.compile(r"^npm (?:error|ERR!)[^\n]*$", re.MULTILINE)
 # The first line of an error; the one before the last line is the one that ended the program.
@@ -28,9 +28,10 @@ ERROR = re.compile(r"^(?:Uncaught )?(?:\w*Error)(?: \[\w+\])?: (?P<message>[^\n]
 MISSING = re.compile(
     r"Cannot find (?:package|module) '(?P<module>[^'\n]{1,500})'(?: imported from (?P<path>[^\n]{1,4096}))?"
 )
-REQUIRER = re.compile(r"^(?:- |\s*requireStack: \[\s*')(?P<path>/[^'\n]{1,4096})", re.MULTILINE)
+# Nothing that repeats may cross lines: at every line of a flood of empty ones it would begin anew.
+REQUIRER = re.compile(r"^(?:- |[ \t]*+requireStack: \[[ \t]*+\n?[ \t]*+')(?P<path>/[^'\n]{1,4096})", re.MULTILINE)
 FRAME = re.compile(
-    r"^\s+at (?:[^\n(]{0,200}\()?(?:file://)?(?P<path>/sandbox/[^\n:)]{1,4096}):(?P<line>\d{1,9})", re.MULTILINE
+    r"^[ \t]++at (?:[^\n(]{0,200}\()?(?:file://)?(?P<path>/sandbox/[^\n:)]{1,4096}):(?P<line>\d{1,9})", re.MULTILINE
 )
 PLACE = re.compile(r"^(?:file://)?(?P<path>/sandbox/[^\n:]{1,4096}):(?P<line>\d{1,9})$", re.MULTILINE)
 

@@ -11,6 +11,8 @@ from urllib.parse import quote
 NAME = re.compile(r"(?:@[A-Za-z0-9~][A-Za-z0-9._~-]{0,213}/)?[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,213}")
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,200}")
 MODULES = "node_modules/"
+# How deep packages lie in each other.
+MAX_LEVELS = 64
 # Best first: a lock may give several hashes, and the strongest decides.
 ALGORITHMS = {"sha512": 64, "sha384": 48, "sha256": 32, "sha1": 20}
 
@@ -55,7 +57,7 @@ def split_specifier(specifier: str) -> tuple[str, str]:
 def is_location(location: str) -> bool:
     """Whether a path is one where npm puts a package."""
     parts = location.split(f"/{MODULES}") if location.startswith(MODULES) else []
-    return bool(parts) and all(NAME.fullmatch(part.removeprefix(MODULES)) for part in parts)
+    return 0 < len(parts) <= MAX_LEVELS and all(NAME.fullmatch(part.removeprefix(MODULES)) for part in parts)
 
 
 def found_from(location: str, name: str, locations: Container[str]) -> str | None:

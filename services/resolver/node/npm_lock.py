@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import LockError
-from services.resolver.node.names import MODULES, NAME, VERSION, directory_name, is_location
+from services.resolver.node.json_text import has_lone_surrogate
+from services.resolver.node.names import MAX_LEVELS, MODULES, NAME, VERSION, directory_name, is_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,21 +53,29 @@ def read_npm_lock(raw: bytes, name: str = "package-lock.json") -> NpmLock:
     text = _decoded(raw, name)
     document = parse_object(text, name)
     version = document.get("lockfileVersion", 1)
-    if version not in {1, 2, 3}:
-        raise LockError(
-            name=name, line=_line_of(text, "lockfileVersion"), reason=f"lockfileVersion {version!r} is unknown"
-        )
+    if not isinstance(version, int) or version not in {1, 2, 3}:
+        reason = f"lockfileVersion {str(version)[:80]} is unknown"
+        raise LockError(name=name, line=_line_of(text, "lockfileVersion"), reason=reason)
     lines = _LinesOfKeys(text)
     try:
-        if version == 1:
-            return NpmLock(version=1, entries=dict(_entries_of_tree(document, lines)))
-        packages = _objects(document.get("packages"), "packages")
-        entries = {
-            location: _entry(location, value, lines.of(location)) for location, value in packages.items() if location
-        }
+        return _lock_of(document, version, lines)
     except _MisfitError as misfit:
-        raise LockError(name=name, line=lines.of(misfit.key), reason=f"{misfit.key}: {misfit.reason}") from misfit
+        reason = f"{misfit.key[:200]}: {misfit.reason}"
+        raise LockError(name=name, line=lines.of(misfit.key), reason=reason) from misfit
+
+
+def _lock_of(document: dict[str, Any], version: int, lines: _LinesOfKeys) -> NpmLock:
+    """Both halves are checked, as others walk them; each version counts one of them."""
+    packages = _objects(document.get("packages", {} if version == 1 else None), "packages")
     root = packages.get("", {})
+    for key in ROOT_KEYS:
+        _check_ranges(root.get(key, {}), key)
+    if version == 1:
+        return NpmLock(version=1, entries=dict(_entries_of_tree(document, lines)))
+    _check_tree(document.get("dependencies", {}))
+    entries = {
+        location: _entry(location, value, lines.of(location)) for location, value in packages.items() if location
+    }
     return NpmLock(version=version, entries=entries, root=root_ranges(root))
 
 
@@ -80,6 +89,8 @@ def parse_object(text: str, name: str) -> dict[str, Any]:
         raise LockError(name=name, line=0, reason="is nested too deep, or has a number that is too long") from error
     if not isinstance(document, dict):
         raise LockError(name=name, line=1, reason="must be a JSON object")
+    if has_lone_surrogate(text, document):
+        raise LockError(name=name, line=0, reason="holds half of a surrogate pair, which is no character")
     return document
 
 
@@ -142,13 +153,27 @@ def _objects(value: object, key: str) -> dict[str, dict[str, Any]]:
     return value
 
 
+def _check_ranges(value: object, key: str) -> None:
+    if not isinstance(value, dict) or not all(isinstance(wanted, str) for wanted in value.values()):
+        raise _MisfitError(key, "must be an object of names and version ranges")
+
+
+def _check_tree(value: object) -> None:
+    """What a lock of version 2 says once more for older versions of npm: objects, however deep."""
+    pending = [(value, "dependencies")]
+    while pending:
+        dependencies, key = pending.pop()
+        entries = _objects(dependencies, key)
+        pending += [(entry["dependencies"], name) for name, entry in entries.items() if "dependencies" in entry]
+
+
 def _entry(location: str, value: dict[str, Any], line: int) -> LockedEntry:
     name = value.get("name", directory_name(location))
     link = value.get("link") is True
     if link or not location.startswith(MODULES):
         return LockedEntry(name=str(name), version=str(value.get("version", "")), line=line, link=True)
     if not is_location(location):
-        raise _MisfitError(location, "is no place of a package")
+        raise _MisfitError(location, f"is no place of a package, or more than {MAX_LEVELS} levels deep")
     needs = [key for kind in ROOT_KEYS if kind != "devDependencies" for key in _names(location, value.get(kind))]
     return LockedEntry(
         name=_matching(location, "name", name, NAME),
@@ -173,7 +198,8 @@ def _entries_of_tree(document: dict[str, Any], lines: _LinesOfKeys) -> Iterator[
             count += 1
             location = f"{above}/{MODULES}{name}".removeprefix("/")
             if count > MAX_PACKAGES or not is_location(location):
-                raise _MisfitError(name, f"is no package, or one beyond {MAX_PACKAGES}")
+                reason = f"is no package, or one beyond {MAX_PACKAGES} or {MAX_LEVELS} levels"
+                raise _MisfitError(name, reason)
             yield location, _entry_of_tree(location, value, lines.of(name))
             if "dependencies" in value:
                 pending.append((location, _objects(value["dependencies"], name)))

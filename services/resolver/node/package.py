@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from services.resolver.errors import ManifestError
 from services.resolver.node.json_text import JsonText
 from services.resolver.node.modules import directories_above, join, normal
 from services.resolver.node.specifier import split_package
@@ -61,8 +62,9 @@ class Package:
 
     @property
     def name(self) -> str:
-        """The package's name, or the empty string."""
-        return self._string("name")
+        """The package's name, or the empty string where npm allows no such name: names become paths."""
+        name = self._string("name")
+        return name if split_package(name) == (name, "") else ""
 
     @property
     def main(self) -> str:
@@ -163,11 +165,18 @@ class Packages:
         found: dict[str, str] = {}
         paths = [path for path in self._files if path.rpartition("/")[2] == MANIFEST]
         for path in sorted(paths, key=lambda item: (item.count("/"), item)):
-            quick = re.search(rb'"name"\s*:\s*"([^"\\]{1,214})"', self._files[path])
-            if quick:
-                directory = path.rpartition("/")[0]
-                found.setdefault(quick[1].decode("utf-8", "replace"), directory)
+            directory = path.rpartition("/")[0]
+            name = self._name_at(directory)
+            if name:
+                found.setdefault(name, directory)
         return found
+
+    def _name_at(self, directory: str) -> str:
+        try:
+            package = self.at(directory)
+        except ManifestError:
+            return ""
+        return package.name if package else ""
 
 
 @dataclass(frozen=True, kw_only=True)

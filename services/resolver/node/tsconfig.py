@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 NAME = "tsconfig.json"
 MAX_EXTENDS = 10
 MAX_ALIASES = 200
+MAX_TARGETS = 20
+MAX_TARGET_LENGTH = 4_096
+# The paths that are looked for by one specifier.
+MAX_PATHS = 100
 AUTOMATIC_JSX = frozenset({"react-jsx", "react-jsxdev"})
 DEFAULT_JSX_SOURCE = "react"
 
@@ -54,7 +58,7 @@ class Compiler:
     def paths_of(self, specifier: str) -> tuple[str, ...]:
         """The local paths that a bare name may mean, the likeliest first; aliases that name it exactly come first."""
         by_alias = [target for alias in self.aliases for target in alias.apply(specifier)]
-        return (*by_alias, *([join(self.base, specifier)] if self.base is not None else []))
+        return (*by_alias[:MAX_PATHS], *([join(self.base, specifier)] if self.base is not None else []))
 
 
 class Compilers:
@@ -125,5 +129,6 @@ def _compiler(options: Mapping[str, tuple[str, Any]]) -> Compiler:
 
 def _alias(root: str, name: str, targets: list[object]) -> Alias:
     before, star, after = name.partition("*")
-    places = (normal(join(root, target)) for target in targets if isinstance(target, str))
+    texts = (target for target in targets[:MAX_TARGETS] if isinstance(target, str))
+    places = (normal(join(root, target)) for target in texts if len(target) <= MAX_TARGET_LENGTH)
     return Alias(before=before, after=after, star=bool(star), targets=tuple(place for place in places if place))

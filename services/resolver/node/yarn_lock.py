@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from services.resolver.errors import LockError
 from services.resolver.node.graph import Graph, Node
@@ -56,8 +57,15 @@ class YarnLock:
             if descriptor in self.by_descriptor:
                 return str(self.by_descriptor[descriptor])
         # A resolution of the project replaces ranges, and leaves one version for all of them.
-        same = {index for descriptor, index in self.by_descriptor.items() if split_specifier(descriptor)[0] == name}
-        return str(same.pop()) if len(same) == 1 else None
+        same = self._by_name.get(name, set())
+        return str(next(iter(same))) if len(same) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for descriptor, index in self.by_descriptor.items():
+            found.setdefault(split_specifier(descriptor)[0], set()).add(index)
+        return found
 
     def graph(self, root: Mapping[str, str], optional: Mapping[str, str]) -> Graph:
         """All that the project's ranges lead to; raises LockError for what the lock does not answer."""

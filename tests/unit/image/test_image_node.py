@@ -34,15 +34,20 @@ def test_everything_below_a_directory_is_listed(tmp_path: Path, capsys: pytest.C
     package(tmp_path, "elsewhere", {"name": "elsewhere", "version": "1.0.0"})
     (tmp_path / "node_modules/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "node_modules/file").write_text("")
+    (tmp_path / "node_modules/empty/node_modules").mkdir(parents=True)
+    (tmp_path / "node_modules/@s").mkdir()
+    (tmp_path / "node_modules/@s/evil.js").write_text("")
     (tmp_path / "node_modules/pipe").mkdir()
     os.mkfifo(tmp_path / "node_modules/pipe/package.json")
     assert inventory.main([str(tmp_path)]) == 0
-    first, second = json.loads(capsys.readouterr().out)["packages"]
+    document = json.loads(capsys.readouterr().out)
+    first, second = document["packages"]
     assert (first["location"], first["name"], first["version"], first["license"]) == (
         "node_modules/a", "a", "1.0.0", ["MIT"],
     )  # fmt: skip
     assert (first["dependencies"], first["peer_dependencies"], first["bin"]) == (["b"], ["c"], ["a"])
     assert first["has_install_script"]
+    assert document["unknown"] == [f"node_modules/{name}" for name in ("@s/evil.js", "broken", "file", "pipe")]
     assert (second["location"], second["license"]) == ("node_modules/a/node_modules/@s/b", ["MIT", "ISC"])
 
 

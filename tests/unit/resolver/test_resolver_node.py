@@ -8,12 +8,15 @@ import pytest
 
 from services.resolver.errors import ManifestError
 from services.resolver.model import Context, FailureReason, Options, Plan, StepKind, Target
+from services.resolver.node.assemble import _link_steps
 from services.resolver.node.engines import needs_newer
+from services.resolver.node.json_text import JsonText, read_relaxed
 from services.resolver.node.missing import explain_run
 from services.resolver.node.planner import NodePlanner
 from services.resolver.node.scan import scan_source
 from services.resolver.node.specifier import split_package
 from services.resolver.node.table import builtin_modules, package_table
+from services.resolver.node.tsconfig import Compilers
 from services.resolver.plan import plan
 
 TOOLCHAIN = {"python": "3.13.5", "node": "24.11.0", "npm": "11.6.1"}
@@ -262,6 +265,54 @@ def test_hostile_numbers_cost_little() -> None:
     assert len(found.unknown) == 3_000
     with pytest.raises(ManifestError, match="'k99999' stands twice"):
         plan({**files, "package.json": twice}, [*files, "package.json"], Target(), Context(toolchain=TOOLCHAIN))
+
+
+@pytest.mark.parametrize("name", ["../../../../home/evil", "@s/../../evil", "..", "a/b", "good\n", "/evil", ""])
+def test_a_name_that_is_a_path_makes_no_link(name: str) -> None:
+    lib = json.dumps({"x": {"name": "good"}, "name": name, "main": "i.js"}).encode()
+    for root in (b'{"workspaces": ["lib"]}', b'{"dependencies": {"good": "file:./lib"}}'):
+        source = f"require('good'); require({json.dumps(name)})".encode()
+        files = {"package.json": root, "index.js": source, "lib/package.json": lib, "lib/i.js": b""}
+        words = [
+            word
+            for step in plan(files, list(files), Target(), Context(toolchain=TOOLCHAIN)).steps
+            for word in step.argv
+        ]
+        places = [word for word in words if "/node_modules/" in word]
+        assert all(place.endswith("/node_modules/good") for place in places)
+        assert bool(places) == (b"file:" in root)
+
+
+@pytest.mark.parametrize(
+    ("name", "directory"), [("../x", "lib"), ("x", "../lib"), ("x", "a\nb"), ("x", "-l"), ("x", "/etc")]
+)
+def test_a_link_stays_inside(name: str, directory: str) -> None:
+    with pytest.raises(ManifestError):
+        _link_steps("/sandbox/.qila/env/node/f", {name: directory})
+
+
+@pytest.mark.timeout(20)
+def test_floods_of_text_cost_no_more_than_their_length() -> None:
+    end = "\nError: Cannot find module 'a'\n{}\nNode.js v24.11.0\n"
+    for flood in ("\n" * 64_000, " " * 64_000, " \n" * 32_000, "- \n" * 20_000, "requireStack: [\n" * 4_000):
+        assert [item.module for item in explain_run(end.format(flood).encode()[: 2**16], [])] == ["a"]
+    for flood in ('\\"' * 500_000, "/* " * 500_000, '"\\' * 500_000, "," * 500_000 + " " * 500_000):
+        assert read_relaxed(flood.encode()) is None
+        with pytest.raises(ManifestError):
+            JsonText("package.json", flood.encode())
+    targets = ["x"] * 1_000
+    options = {"compilerOptions": {"paths": {f"a{'b' * number}*": targets for number in range(1_000)}}}
+    compiler = Compilers({"tsconfig.json": json.dumps(options).encode()}).of("index.ts")
+    assert len(compiler.paths_of("a" + "b" * 2_000)) <= 100
+
+
+def test_strings_and_comments_that_nothing_ends() -> None:
+    assert read_relaxed(b'{"a": "//\\"", /* , */ "b": [1, /* x */ ], } // end') == {"a": '//"', "b": [1]}
+    assert read_relaxed(b'{"a": 1} /* open') == {"a": 1}
+    assert read_relaxed(b'{"a": "open') is None
+    with pytest.raises(ManifestError) as caught:
+        JsonText("package.json", b'{\n"a": "open')
+    assert caught.value.line == 2
 
 
 def test_too_many_dependencies_are_refused() -> None:

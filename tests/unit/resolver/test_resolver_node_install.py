@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError, ManifestError
 from services.resolver.lockfile import lock_to_json
-from services.resolver.model import FailureReason, InstallStage, Lockfile, PackageEvent, StageProgress, StepKind
+from services.resolver.model import (
+    Context,
+    FailureReason,
+    InstallStage,
+    Lockfile,
+    PackageEvent,
+    StageProgress,
+    StepKind,
+    Target,
+)
 from services.resolver.node.failures import explain_failure
 from services.resolver.node.graph import Graph, Node, place
 from services.resolver.node.installer import given_lock_files, install_commands
@@ -28,6 +38,11 @@ from services.resolver.node.lock import (
 )
 from services.resolver.node.names import hashes_of, integrity_of, is_location, purl_of
 from services.resolver.node.progress import parse_installer_line
+from services.resolver.node.project_lock import without_development
+from services.resolver.plan import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOCKS = Path(__file__).resolve().parents[2] / "cases/node_locks"
 PACKAGE_JSON = (LOCKS / "package.json").read_bytes()
@@ -219,6 +234,63 @@ def test_what_no_registry_has_is_refused_with_its_line(entry: dict[str, object])
     assert caught.value.line == 9
 
 
+ENTRIES = {"": {"dependencies": {"a": "1"}}, "node_modules/a": {"version": "1.0.0", "dependencies": {"b": "2"}}}
+TREE = {"a": {"version": "1.0.0", "requires": {"b": "2"}, "dependencies": {"b": {"version": "2.0.0", "dev": True}}}}
+WRONG: list[Any] = [[], [1], 1, "x", None, {}, {"x": 1}, {"a": {"dependencies": []}}, "\ud800"]
+
+
+def changed(value: Any, wrong: Any) -> Iterator[Any]:
+    """The value with each of its parts replaced."""
+    yield wrong
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from ({**value, key: other} for other in changed(part, wrong))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_whatever_stands_in_a_lock_it_is_read_or_refused(version: int) -> None:
+    document = {"lockfileVersion": version, "packages": ENTRIES, "dependencies": TREE}
+    package_json = b'{"dependencies": {"a": "1"}}'
+    options: dict[str, Any] = {"package_json": package_json, "previous_lock": None, "scripts": True, "frozen": True}
+    refused = 0
+    for lock in (
+        Lockfile(name="package-lock.json", content=json.dumps(other).encode())
+        for wrong in WRONG
+        for other in changed(document, wrong)
+    ):
+        files = {"i.js": b"", "package.json": package_json, lock.name: lock.content}
+        context = Context(toolchain={"python": "3", "node": "24.11.0", "npm": "11.6.1"})
+        try:
+            read_lock(lock, {})
+            without_development(lock)
+            install_commands(ENVIRONMENT, lock=lock, **options)
+        except LockError:
+            refused += 1
+        with suppress(LockError, ManifestError):
+            plan(files, list(files), Target(), context)
+        with suppress(LockError):
+            plan({"i.js": b""}, ["i.js"], Target(), dataclasses.replace(context, given_lock=lock))
+    assert refused > 50
+
+
+def test_locks_that_nest_without_end_are_refused() -> None:
+    deep = npm_lock({"/".join(["node_modules/a"] * 8_000): {"version": "1.0.0"}})
+    tree: dict[str, Any] = {"version": "1.0.0"}
+    for _ in range(100):
+        tree = {"version": "1.0.0", "dependencies": {"a": tree}}
+    older = Lockfile(name="x", content=json.dumps({"lockfileVersion": 1, "dependencies": {"a": tree}}).encode())
+    for lock in (deep, older):
+        with pytest.raises(LockError, match="64 levels"):
+            read_lock(lock, {})
+
+
+@pytest.mark.timeout(20)
+def test_a_yarn_lock_costs_no_more_than_its_length() -> None:
+    entries = "".join(f'"p{number}@1":\n  version "1.0.0"\n  dependencies:\n    p0 "9"\n\n' for number in range(20_000))
+    lock = Lockfile(name="yarn.lock", content=b"# yarn lockfile v1\n" + entries.encode())
+    assert len(read_lock(lock, {})) == 20_000
+
+
 @pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_a_broken_manifest_is_one_error(content: bytes) -> None:
     with pytest.raises(ManifestError, match=r"package\.json"):
@@ -308,7 +380,31 @@ def test_what_came_inside_a_locked_package_belongs_to_it() -> None:
 )  # fmt: skip
 def test_an_inventory_that_is_none_is_refused(rows: bytes) -> None:
     with pytest.raises(InventoryError):
-        unmanaged_packages(rows)
+        locked_packages([], npm_lock({}).content, rows, {})
+
+
+def test_what_lies_about_hides_no_package() -> None:
+    odd = [row("node_modules/a", "1", name) for name in ("../a", "a b")]
+    odd += [
+        row("node_modules/b", "1") | {"version": None},
+        row("/etc", "1", "c"),
+        row("node_modules/d", "1", license=7),
+    ]
+    found = unmanaged_packages(inventory(*odd, row("node_modules/good", "1.0.0")))
+    assert [package.purl for package in found] == ["pkg:npm/good@1.0.0"]
+    for none in (b"", b"[]", b'{"format": 1, "ecosystem": "node", "packages": {}}'):
+        with pytest.raises(InventoryError):
+            unmanaged_packages(none)
+
+
+def test_what_node_would_load_though_no_lock_has_it_is_unexpected() -> None:
+    lock = native(("node_modules/a", {"version": "1.0.0"}))
+    places = ["node_modules/a/node_modules/fixture", "node_modules/evil", "node_modules/evil.js"]
+    document = json.loads(inventory(row("node_modules/a", "1.0.0"))) | {"unknown": places}
+    with pytest.raises(InstallMismatchError) as caught:
+        verify_install(lock, json.dumps(document).encode(), {})
+    assert caught.value.unexpected == ("evil", "evil.js")
+    verify_install(lock, json.dumps(document | {"unknown": places[:1]}).encode(), {})
 
 
 def test_hashes_and_names() -> None:
