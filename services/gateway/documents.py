@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -65,6 +65,7 @@ class Documents:
             message = f"the run of {name} has not begun, so that nobody knows yet what it can import"
             raise failed_precondition("SBOM_NOT_READY", message, sandbox_id=sandbox_id)
         importable = await what_was_importable(self._store, record)
+        locks = [await self._kept_lock(sandbox_id, digest) for digest in importable.locks]
         header = resolver.RenderSbomHeader(
             # The two enumerations have the same numbers.
             format=resolver.SbomFormat.ValueType(form or pb.SBOM_FORMAT_CYCLONEDX_1_6),
@@ -74,14 +75,14 @@ class Documents:
             program=_program(record),
             unmanaged_unknown=importable.unmanaged_unknown,
         )
-        async for chunk in self._resolver.render_sbom(header, self._parts(sandbox_id, importable)):
+        async for chunk in self._resolver.render_sbom(header, self._parts(sandbox_id, locks, importable)):
             yield chunk
 
-    async def _parts(self, sandbox_id: str, importable: Importable) -> AsyncIterator[tuple[resolver.SbomPart, bytes]]:
-        for digest in importable.locks:
-            lock = await self._store.lock(sandbox_id, digest)
-            if lock is not None:
-                yield resolver.SbomPart(lock=True), lock.lock
+    async def _parts(
+        self, sandbox_id: str, locks: Sequence[LockRecord], importable: Importable
+    ) -> AsyncIterator[tuple[resolver.SbomPart, bytes]]:
+        for lock in locks:
+            yield resolver.SbomPart(lock=True), lock.lock
         for key in importable.inventories:
             inventory = await self._store.inventory(sandbox_id, key)
             if inventory is not None:
@@ -102,12 +103,19 @@ class Documents:
         if record is None:
             raise _no_lock(reference.sandbox_id)
         importable = await what_was_importable(self._store, record)
-        locks = [await self._store.lock(record.sandbox_id, digest) for digest in importable.locks]
-        return [resolver.Lockfile(name=_QILA_LOCK, content=lock.lock) for lock in locks if lock is not None]
+        locks = [await self._kept_lock(record.sandbox_id, digest) for digest in importable.locks]
+        return [resolver.Lockfile(name=_QILA_LOCK, content=lock.lock) for lock in locks]
 
     async def _newest_lock(self, record: ExecRecord) -> LockRecord | None:
         importable = await what_was_importable(self._store, record)
-        return await self._store.lock(record.sandbox_id, importable.locks[0]) if importable.locks else None
+        return await self._kept_lock(record.sandbox_id, importable.locks[0]) if importable.locks else None
+
+    async def _kept_lock(self, sandbox_id: str, digest: str) -> LockRecord:
+        lock = await self._store.lock(sandbox_id, digest)
+        if lock is None:
+            message = "its lock is no longer kept: those of a sandbox are, up to 256 MiB, and the oldest go first"
+            raise not_found("NO_LOCK", message, sandbox_id=sandbox_id)
+        return lock
 
     async def _exec_that_ran(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         if exec_id:

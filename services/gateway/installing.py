@@ -111,11 +111,11 @@ class Install:
             raise _timed_out() from None
         except QilaError as error:
             outcome = _as_outcome(error)
-            await self._clean_up(outcome)
+            await self._clean_up()
             raise outcome from error
         except InstallFailedError as error:
             # Closing the phase, which this begins with, brings every decision of the doors into the record.
-            await self._clean_up(error)
+            await self._clean_up()
             raise await self._explained(error) from error
         except SandboxLostError:
             await self._clean_up()
@@ -130,9 +130,9 @@ class Install:
             await self._write(f"{self._stage}/{file.path}", file.content)
         for number, step in enumerate(self._plan.steps, start=1):
             await self._step(number, step)
-        native_lock = await self._read_native_lock()
-        # A build script is a stranger's code: nothing of it may live while its work is verified.
+        # A build script is a stranger's code: nothing of it may live while its work is read and verified.
         await self._set_phase(open_=False)
+        native_lock = await self._native_lock()
         rendered = await self._render_lock(native_lock)
         await self._complete(native_lock, rendered)
 
@@ -142,7 +142,9 @@ class Install:
             raise _timed_out()
         spec = executor.ProcessSpec(
             argv=step.argv,
-            env=step.env,
+            # What an installer keeps, and what a build script leaves at home, is gone with the stage: the next install,
+            # whose files are to be the registry's, finds none of it.
+            env={**step.env, "HOME": f"/sandbox/{self._stage}"},
             working_directory=f"/sandbox/{self._stage}",
             user=executor.USER_INSTALL,
             output_limit_bytes=_STEP_OUTPUT_BYTES,
@@ -156,20 +158,25 @@ class Install:
 
         following = asyncio.create_task(explainer.follow())
         try:
-            ended = await self._process(f"install-{number}", spec, take)
+            ended = await self._process(f"install-{number}", spec, take, installs=True)
         finally:
             following.cancel()
         await explainer.explain()
         await _judge(ended, explainer)
 
     async def _process(
-        self, name: str, spec: executor.ProcessSpec, take: Callable[[executor.Output], None]
+        self,
+        name: str,
+        spec: executor.ProcessSpec,
+        take: Callable[[executor.Output], None],
+        *,
+        installs: bool = False,
     ) -> executor.ProcessEnded:
         process_id = f"{self._exec_id}.{name}{self._suffix}"
         request = executor.RunProcessRequest(sandbox_id=self._sandbox_id, process_id=process_id, spec=spec)
 
         async def reconnect() -> None:
-            if spec.user == executor.USER_INSTALL:
+            if installs:
                 # An executor that was restarted may have closed it.
                 await self._ports.executor.set_install_phase(self._sandbox_id, open_=True)
 
@@ -182,8 +189,14 @@ class Install:
                 await self._cancel_process(process_id)
             raise
 
-    async def _read_native_lock(self) -> bytes:
+    async def _native_lock(self) -> bytes:
+        """What decided the install, from the plan itself where no step has changed it."""
         name = self._plan.native_lock_name
+        if self._plan.native_lock_staged:
+            return next(file.content for file in self._plan.staged if file.path == name)
+        return await self._read_native_lock(name)
+
+    async def _read_native_lock(self, name: str) -> bytes:
         request = executor.ReadFilesRequest(
             sandbox_id=self._sandbox_id,
             paths=[f"{self._stage}/{name}"],
@@ -206,7 +219,8 @@ class Install:
     async def _render_lock(self, native_lock: bytes) -> resolver.RenderLockResponse:
         spec = executor.ProcessSpec(
             argv=self._plan.inventory_argv,
-            user=executor.USER_PROGRAM,
+            # Programs may run meanwhile, and one with its user's rights could write its output.
+            user=executor.USER_INSTALL,
             output_limit_bytes=_INVENTORY_BYTES,
             end_at_output_limit=True,
         )
@@ -294,15 +308,11 @@ class Install:
         except (QilaError, StopAsyncIteration) as error:
             _LOG.warning("compile_not_started", sandbox_id=self._sandbox_id, error=str(error))
 
-    async def _clean_up(self, outcome: Exception | None = None) -> None:
+    async def _clean_up(self) -> None:
         """Nothing half-installed remains; what cannot be removed now is removed before the next try."""
-        paths = [self._environment, self._stage]
-        if isinstance(outcome, InstallFailedError) and outcome.reason == pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE:
-            # What the package manager keeps for the next install is what a full workspace can best do without.
-            paths += self._plan.caches
         try:
             await self._set_phase(open_=False)
-            for path in paths:
+            for path in (self._environment, self._stage):
                 await self._remove(path)
         except QilaError as error:
             _LOG.warning("install_not_cleaned_up", sandbox_id=self._sandbox_id, error=str(error))

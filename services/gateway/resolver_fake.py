@@ -162,5 +162,4 @@ def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
     plan.inventory_argv.append("inventory")
     plan.compile_argv.append("compile")
     plan.links.add(path="deps", directory="lib")
-    plan.caches.append(".qila/home/.cache")
     return plan

@@ -263,9 +263,9 @@ class Plan:
     Without anything to install, `fingerprint` and `environment` are empty and `steps` and `staged` hold nothing.
     `environment` is the absolute path in the sandbox of the generation that the steps fill; `native_lock` is the path
     of the ecosystem's own lock, relative to the stage directory, as it is after the last step. `inventory_argv` prints
-    the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it. `caches`
-    are what the installer keeps for the next time, relative to the workspace. `lock_lines` are the packages of the lock
-    that decides the install, if one does.
+    the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it.
+    `native_lock_staged` says that `staged` holds the native lock and no step changes it. `lock_lines` are the packages
+    of the lock that decides the install, if one does.
     """
 
     ecosystem: str
@@ -286,7 +286,7 @@ class Plan:
     compile_argv: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
     unmanaged: tuple[UnmanagedInventory, ...] = ()
-    caches: tuple[str, ...] = ()
+    native_lock_staged: bool = False
     lock_lines: tuple[LockLine, ...] = ()
 
 

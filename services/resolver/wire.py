@@ -151,7 +151,7 @@ def plan_message(plan: Plan) -> pb.Plan:
         compile_argv=plan.compile_argv,
         links=[pb.Link(path=link.path, directory=link.directory) for link in plan.links],
         unmanaged=[pb.UnmanagedInventory(path=item.path, argv=item.argv) for item in plan.unmanaged],
-        caches=plan.caches,
+        native_lock_staged=plan.native_lock_staged,
         lock_lines=[
             pb.LockLine(package=item.name, version=item.version, path=item.path, line=item.line)
             for item in plan.lock_lines

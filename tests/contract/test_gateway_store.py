@@ -178,6 +178,30 @@ async def test_lock_of_an_earlier_install_of_the_same_fingerprint_stays(store: S
     assert await store.lock("sb_a", ENVIRONMENT.lock_digest) is None
 
 
+async def test_locks_are_bounded_and_those_of_present_environments_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("memory", "pruning"):
+        monkeypatch.setattr(f"services.gateway.store.{module}.MAX_LOCK_BYTES", 100)
+    await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b"))
+    await store.save_environment(replace(ENVIRONMENT, sandbox_id="sb_b", lock=b"o" * 90))
+    made = [replace(ENVIRONMENT, fingerprint=name, lock=name.encode() * 30, native_lock=b"") for name in "abcd"]
+    for record in made[:3]:
+        await store.save_environment(record)
+    for name in "bc":
+        await store.mark_collected("sb_a", "python", name)
+    await store.save_environment(made[3])
+    kept = [await store.lock("sb_a", record.lock_digest) is not None for record in made]
+    assert kept == [True, False, True, True]
+    assert await store.environment("sb_a", "python", "b") is None
+    # Present ones stay even where they alone are beyond the bound.
+    await store.save_environment(replace(made[3], fingerprint="e", lock=b"e" * 90))
+    assert await store.present_lock("sb_a", "python", "a") == made[0].lock_digest
+    kept = [await store.lock("sb_a", record.lock_digest) is not None for record in made]
+    assert kept == [True, False, False, True]
+    assert len(await store.present_environments("sb_b")) == 1
+
+
 async def test_current_lock_is_that_of_the_last_switch(store: Store) -> None:
     newer = replace(ENVIRONMENT, fingerprint="f2", lock=b"other", create_time_ns=30)
     await store.save_environment(ENVIRONMENT)

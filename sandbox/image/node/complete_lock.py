@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ PAGE_LIMIT_BYTES = 128 * 1024 * 1024
 WORDS_LIMIT = 500
 LOOKED_UP_EACH = 25
 COPIED = ("bin", "os", "cpu", "libc", "engines", "hasInstallScript")
+KEPT = (*COPIED, "bundleDependencies", "bundledDependencies", "dist")
 SHA512 = "sha512-"
 MODULES = "node_modules/"
 
@@ -34,8 +35,8 @@ class CannotHonourError(Exception):
     """The registry does not have what the lock names."""
 
 
-def page(registry: str, name: str) -> dict[str, Any]:
-    """The registry's page of a package: its versions."""
+def page(registry: str, name: str, wanted: Collection[str]) -> dict[str, Any]:
+    """Of the registry's page of a package, what is installed by of the wanted versions: a page can be very large."""
     url = f"{registry}{urllib.parse.quote(name, safe='@')}"
     request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 -- the sandbox's own door
     try:
@@ -49,7 +50,10 @@ def page(registry: str, name: str) -> dict[str, Any]:
         raise CannotHonourError(f"{name}: the registry does not answer: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CannotHonourError(f"{name}: the registry's page cannot be read") from error
-    return versions if isinstance(versions, dict) else {}
+    if not isinstance(versions, dict):
+        return {}
+    found = {version: versions[version] for version in wanted if isinstance(versions.get(version), dict)}
+    return {version: {key: release[key] for key in KEPT if key in release} for version, release in found.items()}
 
 
 def check_hash(label: str, locked: str, release: dict[str, Any]) -> str:
@@ -114,7 +118,7 @@ def settle_bundled(packages: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch_all(names: list[str], fetch: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    """The pages of all packages; raises the first CannotHonourError in the order of the names."""
+    """What `fetch` has of all packages; raises the first CannotHonourError in the order of the names."""
     pages = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for count, (name, versions) in enumerate(zip(names, pool.map(fetch, names), strict=True), start=1):
@@ -137,9 +141,11 @@ def main(arguments: list[str]) -> int:
         for location, entry in packages.items()
         if location.startswith(MODULES) and not entry.get("inBundle")
     }
-    names = sorted({name_of(location, entry) for location, entry in wanted.items()})
+    versions: dict[str, set[str]] = {}
+    for location, entry in wanted.items():
+        versions.setdefault(name_of(location, entry), set()).add(entry["version"])
     try:
-        pages = fetch_all(names, lambda name: page(arguments[0], name))
+        pages = fetch_all(sorted(versions), lambda name: page(arguments[0], name, versions[name]))
         for location, entry in wanted.items():
             packages[location] = complete(location, entry, pages[name_of(location, entry)])
     except CannotHonourError as error:

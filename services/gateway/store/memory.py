@@ -9,6 +9,7 @@ from dataclasses import replace
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
+    MAX_LOCK_BYTES,
     CurrentLock,
     EnvironmentRecord,
     ExecRecord,
@@ -99,12 +100,24 @@ class MemoryStore:
     async def save_environment(self, record: EnvironmentRecord) -> None:
         if record.sandbox_id in self._sandboxes:
             self._environments[record.sandbox_id, record.ecosystem, record.fingerprint] = record
-            self._locks[record.sandbox_id, record.lock_digest] = LockRecord(
+            lock = LockRecord(
                 lock=record.lock, native_lock=record.native_lock, native_lock_name=record.native_lock_name
             )
+            self._locks.setdefault((record.sandbox_id, record.lock_digest), lock)
+            await self._drop_locks(record.sandbox_id)
+
+    async def _drop_locks(self, sandbox_id: str) -> None:
+        wanted = {item.lock_digest for item in await self.present_environments(sandbox_id)}
+        locks = [(key, lock) for key, lock in self._locks.items() if key[0] == sandbox_id]
+        kept = sum(len(lock.lock) + len(lock.native_lock) for _, lock in locks)
+        for key, lock in locks:
+            if kept > MAX_LOCK_BYTES and key[1] not in wanted:
+                del self._locks[key]
+                kept -= len(lock.lock) + len(lock.native_lock)
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
-        return self._environments.get((sandbox_id, ecosystem, fingerprint))
+        found = self._environments.get((sandbox_id, ecosystem, fingerprint))
+        return found if found is not None and (sandbox_id, found.lock_digest) in self._locks else None
 
     async def present_lock(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> str:
         found = self._environments.get((sandbox_id, ecosystem, fingerprint))

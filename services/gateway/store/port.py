@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 # Of the inventories of one sandbox, together.
 MAX_INVENTORY_BYTES: Final = 64 << 20
+MAX_LOCK_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class EnvironmentRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class LockRecord:
-    """What an install once found: it stays as long as the sandbox."""
+    """What an install once found: it stays as long as the sandbox, within MAX_LOCK_BYTES."""
 
     lock: bytes
     native_lock: bytes
@@ -191,7 +192,10 @@ class Store(Protocol):
         """Control events after a sequence, in order."""
 
     async def save_environment(self, record: EnvironmentRecord) -> None:
-        """Adds or replaces an environment; OK if the sandbox is gone."""
+        """Adds or replaces an environment; OK if the sandbox is gone.
+
+        Where the sandbox's locks hold more than MAX_LOCK_BYTES, the oldest that belong to no present environment go.
+        """
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
         """One environment, present or not."""
@@ -200,7 +204,7 @@ class Store(Protocol):
         """The lock's digest of an environment that is present; empty if it is not."""
 
     async def lock(self, sandbox_id: str, digest: str) -> LockRecord | None:
-        """What an install once found."""
+        """What an install once found; None also if it had to go."""
 
     async def mark_current(self, sandbox_id: str, ecosystem: str, fingerprint: str, time_ns: int) -> None:
         """The environment became its ecosystem's current one."""

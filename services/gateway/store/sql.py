@@ -49,6 +49,7 @@ from services.gateway.store.port import (
     SandboxRecord,
     StoredEvent,
 )
+from services.gateway.store.pruning import drop_locks
 from services.gateway.store.schema import (
     ADDITIONS,
     ENVIRONMENTS,
@@ -240,9 +241,8 @@ class SqlStore:
         lock |= {"sandbox_id": record.sandbox_id, "digest": record.lock_digest}
         row["lock_digest"] = record.lock_digest
         add_lock = upsert(LOCKS).values(lock).on_conflict_do_nothing()
-        await self._add_to(
-            record.sandbox_id, add_lock, upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
-        )
+        add_environment = upsert(ENVIRONMENTS).values(row).on_conflict_do_update(set_=row)
+        await self._add_to(record.sandbox_id, add_lock, add_environment, drop_locks(record.sandbox_id))
 
     async def environment(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> EnvironmentRecord | None:
         row = await self._one(_environments().where(_of_environment(sandbox_id, ecosystem, fingerprint)))

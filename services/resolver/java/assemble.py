@@ -52,7 +52,6 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context, f
         environment=environment,
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
-        caches=(installer.CACHE,) if digest else (),
         links=(LINK,) if digest else (),
         unmanaged=tuple(
             UnmanagedInventory(path=f"{WORKSPACE}/{name}", argv=(*installer.INVENTORY, "--jars", f"{WORKSPACE}/{name}"))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 REPOSITORY = "http://127.0.0.1:7480/maven/"
 ENVIRONMENTS = "/sandbox/.qila/env/java"
 SUPPORT = "/usr/lib/qila/java"
-# Of the workspace: what Maven's resolver keeps for the next install.
-CACHE = ".qila/home/.m2"
+# In the install's working directory: what one install fetched is no other's business.
+LOCAL_REPOSITORY = "repository"
 JAVA = ("/usr/bin/java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 PROGRAMS = f"{SUPPORT}/qila.jar"
 RESOLVER = f"{PROGRAMS}:/usr/share/maven/lib/*"
@@ -61,7 +61,7 @@ def solved_install(
             staged.append(StagedFile(path=PREVIOUS, content=preferences(read_maven_lock(previous_lock))))
     solve = Step(
         kind=StepKind.SOLVE,
-        argv=(*JAVA, "-cp", RESOLVER, "qila.Solve", REPOSITORY, f"/sandbox/{CACHE}/repository", *flags),
+        argv=(*JAVA, "-cp", RESOLVER, "qila.Solve", REPOSITORY, LOCAL_REPOSITORY, *flags),
     )
     return _commands(environment, staged, (solve,))
 
@@ -74,7 +74,7 @@ def locked_install(environment: str, lock: MavenLock) -> InstallCommands:
 def _commands(environment: str, staged: list[StagedFile], steps: tuple[Step, ...]) -> InstallCommands:
     install = Step(
         kind=StepKind.INSTALL,
-        argv=(*JAVA, "-cp", RESOLVER, "qila.Install", REPOSITORY, f"/sandbox/{CACHE}/repository", environment),
+        argv=(*JAVA, "-cp", RESOLVER, "qila.Install", REPOSITORY, LOCAL_REPOSITORY, environment),
     )
     return InstallCommands(
         staged=tuple(staged),

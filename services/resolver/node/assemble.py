@@ -43,7 +43,6 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
             previous_lock=context.previous_locks.get(ECOSYSTEM),
             scripts=context.options.scripts,
             frozen=needs.frozen,
-            package_policy=context.package_policy,
         )
     return Plan(
         ecosystem=ECOSYSTEM,
@@ -62,7 +61,7 @@ def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) ->
         native_lock=install.native_lock,
         inventory_argv=install.inventory_argv,
         lock_lines=needs.lock_lines if needs.frozen else (),
-        caches=(installer.CACHE,) if digest else (),
+        native_lock_staged=install.native_lock_staged,
         links=(Link(path=MODULES, directory=f"{environment}/{MODULES}"),) if digest else (),
         unmanaged=tuple(
             UnmanagedInventory(path=f"{place}/{MODULES}", argv=installer.inventory_command(place)) for place in BY_HAND

@@ -23,8 +23,6 @@ SUPPORT = "/usr/lib/qila/node-support"
 PYTHON = ("/usr/bin/python3", "-I", "-S")
 MANIFEST = "package.json"
 LOCK = "package-lock.json"
-# Of the workspace: what npm keeps for the next install.
-CACHE = ".qila/home/.cache/npm"
 
 # Of a manifest, what decides what is installed: neither its own scripts nor its name are part of an environment.
 MANIFEST_KEYS = (
@@ -52,6 +50,7 @@ class InstallCommands:
     steps: tuple[Step, ...] = ()
     inventory_argv: tuple[str, ...] = ()
     native_lock: str = ""
+    native_lock_staged: bool = False
 
 
 def environment_path(fingerprint: str) -> str:
@@ -67,13 +66,11 @@ def install_commands(
     previous_lock: bytes | None,
     scripts: bool,
     frozen: bool,
-    package_policy: str = "",
 ) -> InstallCommands:
     """Solve and install a manifest, or install exactly what a lock that agrees with it holds (`frozen`).
 
     The lock may be npm's, yarn's, pnpm's or a qila.lock.json: npm installs them all, and the native lock of the
     environment is npm's. Without `frozen`, the versions of the lock, or else of the previous one, are only preferred.
-    `package_policy` is the digest of the operator's rules, or empty.
     Raises LockError if the lock cannot be read, or names what npm's registry does not have (links, git, local files);
     ManifestError.
     """
@@ -90,9 +87,11 @@ def install_commands(
         staged.append(StagedFile(path=LOCK, content=content))
     return InstallCommands(
         staged=tuple(staged),
-        steps=(*steps, install_step(environment, verb, package_policy, scripts=scripts)),
+        steps=(*steps, install_step(environment, verb, scripts=scripts)),
         inventory_argv=inventory_command(environment),
         native_lock=LOCK,
+        # `npm ci` changes no lock; completing one does.
+        native_lock_staged=verb == "ci" and not steps,
     )
 
 
@@ -121,15 +120,13 @@ def complete_step() -> Step:
     return _step(StepKind.SOLVE, (f"{SUPPORT}/complete_lock.py", REGISTRY))
 
 
-def install_step(environment: str, verb: str, package_policy: str, *, scripts: bool) -> Step:
+def install_step(environment: str, verb: str, *, scripts: bool) -> Step:
     """Fill the environment's own directory, and leave npm's lock of it in the stage.
 
     The verb is npm's: `ci` installs exactly the lock; `install` solves and installs in one process, which reads the
     registry's pages once.
     """
-    # What is kept is not asked for again: under other rules it may not be had.
-    cache = f"--cache=/sandbox/{CACHE}/{package_policy or 'any'}"
-    argv = ["npm", verb, *OPTIONS, cache, *(() if scripts else ("--ignore-scripts",))]
+    argv = ["npm", verb, *OPTIONS, *(() if scripts else ("--ignore-scripts",))]
     return _step(StepKind.INSTALL, (f"{SUPPORT}/run_npm.py", environment, REGISTRY, "--", *argv))
 
 

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 ECOSYSTEM = "python"
 PEOPLE_LINKS = (Link(path="deps", directory="lib"),)
-CACHES = (".qila/home/.cache",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,7 +218,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         compile_argv=install.compile_argv,
         links=PEOPLE_LINKS if digest else (),
         unmanaged=_unmanaged(context.toolchain["python"]),
-        caches=CACHES,
+        native_lock_staged=install.native_lock == installer.AUTHORS_LOCK,
         lock_lines=needs.lock_lines,
     )
 

@@ -140,7 +140,7 @@ def _solve_step(wanted: Wanted) -> Step:
 def _install_step(library: str, wanted: Wanted) -> Step:
     """Install exactly the lock; each file must have the lock's hash.
 
-    Copies, not hard links: a file edited in one environment must not change the cache of the next.
+    Copies, not hard links: files of an environment are shared with nothing.
     """
     argv = (
         "uv", "pip", "sync", "--preview-features", "pylock", "--no-config", "--python", PYTHON, "--target", library,

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
+from qila.resolver.v1 import resolver_pb2 as resolver
+from services.gateway.executor_fake import FakeProcess
+from services.gateway.resolver_fake import LOCK
 from services.gateway.watching import watch
 from services.rpc.errors import ErrorCode, QilaError, internal, unavailable
 
@@ -46,6 +51,66 @@ async def test_program_is_planned_installed_and_run(world: World) -> None:
     assert not world.sandbox.install_open
     run = world.sandbox.processes[events[0].created.exec_id].spec
     assert (list(run.argv), run.env["LAUNCHED"]) == (["program", "main.py", "a"], "yes")
+
+
+async def test_what_an_install_left_is_read_when_it_has_no_process(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_files = world.executor.read_files
+    open_at_read: list[bool] = []
+
+    def read(request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]:
+        if request.user == executor.USER_INSTALL:
+            open_at_read.append(world.sandbox.install_open)
+        return read_files(request)
+
+    monkeypatch.setattr(world.executor, "read_files", read)
+    live = await world.conductor.start(program(world))
+    await all_events(world, live)
+    assert open_at_read == [False]
+    spec = {process_id.rpartition(".")[2]: process.spec for process_id, process in world.sandbox.processes.items()}
+    # What an installer keeps goes with the stage, and no program can write an inventory.
+    assert spec["install-1"].env["HOME"] == spec["install-1"].working_directory
+    assert spec["install-2"].env["HOME"] == f"/sandbox/.qila/stage/{live.exec_id}"
+    assert spec["inventory"].user == executor.USER_INSTALL
+
+
+async def test_lock_that_no_step_changes_is_the_planned_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan_of = world.resolver.plan
+
+    async def plan(*arguments: Any) -> resolver.Plan:
+        planned = await plan_of(*arguments)
+        planned.staged.add(path=LOCK, content=b"of the project")
+        planned.native_lock_staged = True
+        return planned
+
+    monkeypatch.setattr(world.resolver, "plan", plan)
+    await all_events(world, await world.conductor.start(program(world)))
+    # The fake's solver has changed the file in the stage.
+    (lock,) = (json.loads(text) for path, text in world.sandbox.files.items() if path.endswith("/qila.lock.json"))
+    assert lock["native"] == "of the project"
+
+
+async def test_executor_that_returns_during_the_inventory_opens_no_phase(world: World) -> None:
+    states: list[bool] = []
+
+    async def inventory(process: FakeProcess) -> int:
+        await world.pass_gate("inventory")
+        states.append(process.sandbox.install_open)
+        process.write(b"inventory")
+        return 0
+
+    world.executor.programs["inventory"] = inventory
+    world.close_gate("inventory")
+    live = await world.conductor.start(program(world))
+    await world.at("inventory")
+    world.executor.break_off()
+    await asyncio.wait_for(world.executor.refused.wait(), 5)
+    world.executor.down = False
+    world.gates["inventory"].set()
+    assert (await all_events(world, live))[-1].ended.exited == 3
+    assert states == [False]
+    assert not world.sandbox.install_open
 
 
 async def test_second_exec_starts_nothing_but_the_program(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.documents import Documents
 from services.gateway.executor_fake import FakeProcess
-from services.gateway.store.port import MAX_INVENTORY_BYTES, InventoryKey
+from services.gateway.store.port import MAX_INVENTORY_BYTES, EnvironmentRecord, InventoryKey
 from services.rpc.errors import ErrorCode, QilaError
 
 from .gateway_world import World, all_events, command, program
@@ -54,6 +54,30 @@ async def test_sbom_is_of_what_was_there_when_the_exec_ran(world: World, documen
     assert b'"newer"' not in (await documents.lock(world.sandbox_id, first)).lock
     answer = await documents.lock(world.sandbox_id, "")
     assert (answer.exec_id, answer.native_lock) == (second, b"newer in public")
+
+
+async def test_lock_that_is_no_longer_kept_is_told(
+    world: World, documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await ran(world, program(world))
+    record = await world.store.exec(world.sandbox_id, first)
+    assert record is not None
+    await world.store.mark_collected(world.sandbox_id, "python", record.fingerprint)
+    monkeypatch.setattr("services.gateway.store.memory.MAX_LOCK_BYTES", 100)
+    later = EnvironmentRecord(
+        sandbox_id=world.sandbox_id, ecosystem="python", fingerprint="f", lock=bytes(99), native_lock=b"",
+        native_lock_name="n", create_time_ns=1,
+    )  # fmt: skip
+    await world.store.save_environment(later)
+    own = pb.LockReference(exec=pb.ExecReference(sandbox_id=world.sandbox_id, exec_id=first))
+    for call in (
+        documents.lock(world.sandbox_id, first),
+        documents.diff(pb.DiffLocksRequest(before=own, after=own)),
+        sbom(documents, world, first),
+    ):
+        with pytest.raises(QilaError, match="no longer kept") as raised:
+            await call
+        assert raised.value.reason == "NO_LOCK"
 
 
 async def test_sbom_of_a_program_without_dependencies_has_no_parts(world: World, documents: Documents) -> None:

@@ -193,6 +193,15 @@ def test_a_lock_is_completed_and_its_hash_honoured(
     assert ("bin" in done) == (code == 0)
 
 
+def test_of_a_page_only_what_is_wanted_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions: dict[str, Any] = {f"{number}.0.0": RELEASE | {"dependencies": {"x": "1"}} for number in range(9)}
+    versions["7.0.0"] = "odd"
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *_, **__: io.BytesIO(json.dumps({"versions": versions}).encode())
+    )
+    assert complete_lock.page(DOOR, "a", {"2.0.0", "7.0.0", "12.0.0"}) == {"2.0.0": RELEASE}
+
+
 def test_a_version_that_is_not_there_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -222,7 +222,8 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLock(self, request, context):
-        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it.
+        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+        lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,7 +231,8 @@ class GatewayServiceServicer:
 
     def GetSbom(self, request, context):
         """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
-        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec; NO_LOCK: as GetLock.
+        FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

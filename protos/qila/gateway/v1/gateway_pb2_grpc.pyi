@@ -81,10 +81,13 @@ class GatewayServiceStub:
     NOT_FOUND: no such exec.
     """
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
-    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+    lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
+    """
     GetSbom: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]
     """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
-    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec; NO_LOCK: as GetLock.
+    FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
     """
     DiffLocks: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]
     """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
@@ -153,10 +156,13 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     NOT_FOUND: no such exec.
     """
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
-    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+    lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
+    """
     GetSbom: _aio.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]  # type: ignore[assignment]
     """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
-    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+    themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec; NO_LOCK: as GetLock.
+    FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
     """
     DiffLocks: _aio.UnaryUnaryMultiCallable[_gateway_pb2.DiffLocksRequest, _gateway_pb2.DiffLocksResponse]  # type: ignore[assignment]
     """Compares what two execs, two sandboxes or two lockfiles hold: packages added, removed and changed. NOT_FOUND: no such
@@ -300,7 +306,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetLockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetLockResponse, _abc.Awaitable[_gateway_pb2.GetLockResponse]]:
-        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec, or nothing was installed for it."""
+        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+        lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
+        """
 
     @_abc_1.abstractmethod
     def GetSbom(
@@ -309,7 +317,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.GetSbomResponse], _abc.AsyncIterator[_gateway_pb2.GetSbomResponse]]:
         """The SBOM of an exec: what was importable when it ran (the last time, if it ran again), installed by Qila or by programs
-        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec. FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
+        themselves. The same bytes each time. NOT_FOUND: no such sandbox or exec; NO_LOCK: as GetLock.
+        FAILED_PRECONDITION, SBOM_NOT_READY: its run has not begun.
         """
 
     @_abc_1.abstractmethod

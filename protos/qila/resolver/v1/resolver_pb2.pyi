@@ -596,7 +596,7 @@ class Plan(_message.Message):
     COMPILE_ARGV_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
-    CACHES_FIELD_NUMBER: _builtins.int
+    NATIVE_LOCK_STAGED_FIELD_NUMBER: _builtins.int
     LOCK_LINES_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     """"python", …"""
@@ -607,6 +607,8 @@ class Plan(_message.Message):
     """Where the environment goes: an absolute path in the sandbox."""
     native_lock_name: _builtins.str
     """The native lock that the steps leave in the working directory."""
+    native_lock_staged: _builtins.bool
+    """Whether `staged` holds the native lock and no step changes it: the lock of record is then the staged one."""
     @_builtins.property
     def manifests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -633,7 +635,7 @@ class Plan(_message.Message):
     def launch(self) -> Global___Launch: ...
     @_builtins.property
     def inventory_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Prints the inventory of the environment as JSON; runs with the program's rights after the install."""
+        """Prints the inventory of the environment as JSON; runs after the install, which has no process then."""
 
     @_builtins.property
     def compile_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -646,10 +648,6 @@ class Plan(_message.Message):
     @_builtins.property
     def unmanaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmanagedInventory]:
         """Where programs install by themselves, and how to list it."""
-
-    @_builtins.property
-    def caches(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the installer keeps for the next time, relative to the workspace."""
 
     @_builtins.property
     def lock_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LockLine]:
@@ -675,12 +673,12 @@ class Plan(_message.Message):
         compile_argv: _abc.Iterable[_builtins.str] | None = ...,
         links: _abc.Iterable[Global___Link] | None = ...,
         unmanaged: _abc.Iterable[Global___UnmanagedInventory] | None = ...,
-        caches: _abc.Iterable[_builtins.str] | None = ...,
+        native_lock_staged: _builtins.bool = ...,
         lock_lines: _abc.Iterable[Global___LockLine] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "native_lock_staged", b"native_lock_staged", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
