@@ -71,7 +71,7 @@ PACKAGE_MENTIONS = (
     re.compile(rf"there is no version of (?P<name>{NAME})[=<>!~]"),
     re.compile(rf"Because (?:only )?(?P<name>{NAME})[=<>!~ ]"),
     re.compile(rf"(?:and|depends on|require) (?P<name>(?!Python\b|your\b|you\b|we\b|all\b){NAME})[=<>!~]"),
-    re.compile(rf"(?P<name>{NAME})[=<>!~]{1, 3}[0-9.]{1, 200} depends on"),
+    re.compile(rf"(?P<name>{NAME})[=<>!~]{{1,3}}[0-9.]{{1,200}} depends on"),
     re.compile(rf"/simple/(?P<name>{NAME})/"),
 )
 

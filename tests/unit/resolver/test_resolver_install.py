@@ -118,6 +118,12 @@ def test_hostile_inventory_is_refused(raw: bytes) -> None:
         ),
         (
             StepKind.SOLVE,
+            "error: No solution found when resolving dependencies\n  cause: Since thing==2.32.3 depends on urllib3<3.",
+            FailureReason.NO_SOLUTION,
+            "thing",
+        ),
+        (
+            StepKind.SOLVE,
             (
                 "error: Request failed after 3 retries in 10.2s\n  cause: Failed to fetch: "
                 "http://127.0.0.1:9/pypi/simple/requests/\n  cause: tcp connect error\n  cause: Connection refused"
