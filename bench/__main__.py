@@ -20,6 +20,8 @@ MEASURES: dict[str, Callable[[Stack], Figure | list[Figure]]] = {
     "overhead": execs.overhead_of_second_exec,
     "python": ecosystems.python,
     "node": ecosystems.node,
+    "go": ecosystems.go,
+    "java": ecosystems.java,
     "plan": plans.plan_of_large_tree,
     "install": mirror.warm_install,
     "download": mirror.warm_download,

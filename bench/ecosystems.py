@@ -53,6 +53,46 @@ NODE = Ecosystem(
     script="npm install --silent && node main.js",
     tools="`npm install` and `node`",
 )
+GO = Ecosystem(
+    name="Go",
+    program="main.go",
+    source='package main\n\nimport (\n\t"fmt"\n\n\t"github.com/google/uuid"\n\t"gopkg.in/yaml.v3"\n)\n\n'
+    'func main() {\n\tout, _ := yaml.Marshal(len(uuid.NewString()))\n\tfmt.Println("one", string(out))\n}\n',
+    manifest="go.mod",
+    requirements="module example.com/bench\n\ngo 1.24\n\n"
+    "require (\n\tgithub.com/google/uuid v1.6.0\n\tgopkg.in/yaml.v3 v3.0.1\n)\n",
+    more_requirements="module example.com/bench\n\ngo 1.24\n\n"
+    "require (\n\tgithub.com/google/uuid v1.6.0\n\tgithub.com/spf13/pflag v1.0.5\n\tgopkg.in/yaml.v3 v3.0.1\n)\n",
+    script="go mod tidy && go run .",
+    tools="`go mod tidy` and `go run`",
+)
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>com.example</groupId>
+  <artifactId>bench</artifactId>
+  <version>1</version>
+  <properties><maven.compiler.release>21</maven.compiler.release></properties>
+  <dependencies>
+    <dependency><groupId>com.google.code.gson</groupId><artifactId>gson</artifactId><version>2.11.0</version></dependency>
+    <!-- more -->
+  </dependencies>
+</project>
+"""
+MORE = (
+    "<dependency><groupId>org.apache.commons</groupId><artifactId>commons-lang3</artifactId>"
+    "<version>3.17.0</version></dependency>"
+)
+JAVA = Ecosystem(
+    name="Java",
+    program="src/main/java/Main.java",
+    source="import com.google.gson.Gson;\n\npublic class Main {\n"
+    '  public static void main(String[] args) {\n    System.out.println("one " + new Gson().toJson(args));\n  }\n}\n',
+    manifest="pom.xml",
+    requirements=POM,
+    more_requirements=POM.replace("<!-- more -->", MORE),
+    script="mvn -q -B compile dependency:copy-dependencies && java -cp 'target/classes:target/dependency/*' Main",
+    tools="`mvn compile dependency:copy-dependencies` and `java`",
+)
 
 
 def python(stack: Stack) -> list[Figure]:
@@ -61,6 +101,14 @@ def python(stack: Stack) -> list[Figure]:
 
 def node(stack: Stack) -> list[Figure]:
     return measured(stack, NODE)
+
+
+def go(stack: Stack) -> list[Figure]:
+    return measured(stack, GO)
+
+
+def java(stack: Stack) -> list[Figure]:
+    return measured(stack, JAVA)
 
 
 def measured(stack: Stack, ecosystem: Ecosystem) -> list[Figure]:
