@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import signal
 import sys
@@ -14,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 import click
 from google.protobuf.json_format import MessageToJson
 
-from qila.cli import exits, files, locks, policies, stack
+from qila.cli import exits, files, locks, plans, policies, stack
 from qila.cli.options import address_option
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
-from qila.cli.render import Renderer, one_line, printable
+from qila.cli.render import Renderer, printable
 from qila.cli.upload import find_files, send
 from qila.client import Client, QilaError, UnavailableError
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -52,7 +50,7 @@ def cli() -> None:
     """Run code that nobody has read yet: Qila finds what it needs, installs it once, runs it behind a wall."""
 
 
-for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbom, locks.diff):
+for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbom, locks.diff, plans.plan):
     cli.add_command(_command)
 
 
@@ -185,42 +183,6 @@ def execute(
         variables = _variables(env)
         stream = client.exec(sandbox, what, exec_id=exec_id, env=variables, run_seconds=timeout, **wanted.request())
         return _watch(client, stream, Renderer(quiet=quiet), as_json=as_json)
-
-
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON.")
-@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR")
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def plan(*, as_json: bool, source: Path, args: tuple[str, ...]) -> None:
-    """Say what would be installed, why, and how it would be launched. Needs no service."""
-    # The resolver is a service's code: it is loaded for this command alone.
-    local = importlib.import_module("services.resolver.local")
-    core = importlib.import_module("services.resolver.plan")
-    errors = importlib.import_module("services.resolver.errors")
-    model = importlib.import_module("services.resolver.model")
-    try:
-        planned, selection = local.plan_local(source, args, model.Context(toolchain=local.IMAGE_TOOLCHAIN))
-    except errors.ResolverError as error:
-        raise click.ClickException(printable(str(error))) from error
-    for problem in selection.problems:
-        _say(f"{one_line(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})")
-    document = core.plan_to_json(planned)
-    click.echo(document if as_json else describe_plan(json.loads(document)))
-
-
-def describe_plan(document: dict[str, list[dict[str, object]]]) -> str:
-    """A plan for people: requirements with their origins, what is missing, the launch command."""
-    lines = [f"{document['ecosystem']}, requirements: {document['source']}"]
-    for requirement in document["requirements"]:
-        lines.append(f"  needs {requirement['specifier']}")
-        origins = requirement["origins"]
-        assert isinstance(origins, list)
-        lines += [f"    {origin['path']}:{origin['line']} {origin['module']}".rstrip() for origin in origins]
-    for title, key in (("not in the manifest", "undeclared"), ("no known package", "unknown")):
-        lines += [f"  {found['path']}:{found['line']} imports {found['module']}: {title}" for found in document[key]]
-    launch = document["launch"]
-    assert isinstance(launch, dict)
-    return "\n".join(one_line(line) for line in [*lines, f"launch: {' '.join(launch['argv'])}"])
 
 
 @cli.command()
