@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_SHOWN = 20
+
 
 class ResolverError(Exception):
     """Base of every error that the resolver's input can cause."""
@@ -135,4 +137,10 @@ class InstallMismatchError(ResolverError):
             ("another version", self.other_version),
             ("files missing or changed", self.damaged),
         )
-        return "; ".join(f"{name}: {', '.join(items)}" for name, items in kinds if items)
+        return "; ".join(f"{name}: {', '.join(_first(items))}" for name, items in kinds if items)
+
+
+def _first(items: tuple[str, ...]) -> list[str]:
+    """What a person reads of a long list."""
+    rest = len(items) - MAX_SHOWN
+    return [*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else [])]

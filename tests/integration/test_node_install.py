@@ -14,10 +14,11 @@ import pytest
 from doors_harness import Workplace  # type: ignore[import-not-found]  # pytest puts this directory on the path
 from sandboxd_harness import Sandbox  # type: ignore[import-not-found]  # as above
 
+from services.resolver.install import environment_path
 from services.resolver.lockfile import lock_to_json
 from services.resolver.model import FailureReason, InstallFailure, Lockfile, PackageEvent, StepKind
 from services.resolver.node.failures import explain_failure
-from services.resolver.node.installer import environment_path, given_lock_files, install_commands
+from services.resolver.node.installer import given_lock_files, install_commands
 from services.resolver.node.lock import locked_packages, verify_install
 from services.resolver.node.progress import parse_installer_line
 
@@ -68,7 +69,7 @@ class Installs:
     def steps(self, name: str, package_json: object = None, **options: Any) -> tuple[str, list[str], Any]:
         defaults: dict[str, Any] = {"lock": None, "previous_lock": None, "scripts": True, "frozen": False}
         content = package_json if isinstance(package_json, bytes) else json.dumps(package_json or {}).encode()
-        environment = environment_path(name)
+        environment = environment_path("node", name)
         commands = install_commands(environment, package_json=content, **(defaults | options))
         lines = [f"rm -rf {STAGE} {environment}; mkdir -p {STAGE}; cd {STAGE}"]
         lines += [f"echo {encoded(file.content)} | base64 -d > {file.path}" for file in commands.staged]

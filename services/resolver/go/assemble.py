@@ -9,6 +9,7 @@ from services.resolver.go import installer
 from services.resolver.go.launch import launch_of
 from services.resolver.go.names import ECOSYSTEM
 from services.resolver.go.needs import with_preferences
+from services.resolver.install import InstallCommands, environment_path
 from services.resolver.model import Plan
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def assemble(needs: Needs, situation: Situation, target: Target, context: Context) -> Plan:
     """The whole plan; without anything to install there is no fingerprint."""
     digest = _digest(needs.wanted, context) if needs.wanted is not None else ""
-    environment = installer.environment_path(digest) if digest else ""
-    install = installer.InstallCommands()
+    environment = environment_path(ECOSYSTEM, digest)
+    install = InstallCommands()
     if needs.wanted is not None:
         preferred = with_preferences(needs.wanted, context.previous_locks.get(ECOSYSTEM))
         install = installer.install_commands(environment, preferred)

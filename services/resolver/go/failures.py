@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 
+from services.resolver.failure_words import detail_of, first, mentioned, reason_of, text_of
 from services.resolver.go.names import module_guess
 from services.resolver.model import FailureReason, InstallFailure, StepKind
 
-MAX_DETAIL = 8 * 1024
-MAX_PACKAGES = 20
-# `timeout` ends with this, as do most supervisors that act on a deadline.
-EXIT_TIMED_OUT = 124
 # Lines that tell of progress, and who imports what; the package stands in the next line too.
 CHATTER = re.compile(
     r"go: (?:downloading|finding module|found|added|upgraded|to add module)\b.*|go: program imports|\+ \S+ v\S+"
@@ -78,32 +75,15 @@ def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFai
     What no rule knows is `no_solution`, for no module's own code runs in an install.
     """
     del step
-    text = output[-MAX_DETAIL * 32 :].decode("utf-8", "replace")
-    words = "\n".join(line for line in text.splitlines() if not CHATTER.fullmatch(line)).strip()
-    reason = FailureReason.TIMED_OUT if exit_code == EXIT_TIMED_OUT else _reason(words)
-    detail = words or f"the installer ended with exit code {exit_code} and said nothing"
-    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words), hints=_hints(words))
-
-
-def _reason(words: str) -> FailureReason:
-    return next((reason for reason, pattern in RULES if pattern.search(words)), FailureReason.NO_SOLUTION)
+    words = "\n".join(line for line in text_of(output).splitlines() if not CHATTER.fullmatch(line)).strip()
+    return InstallFailure(
+        reason=reason_of(words, exit_code, RULES, FailureReason.NO_SOLUTION),
+        detail=detail_of(words, exit_code),
+        packages=first(module_guess(name.rstrip(".:")) for name in mentioned(words, PACKAGE_MENTIONS)),
+        hints=_hints(words),
+    )
 
 
 def _hints(words: str) -> tuple[str, ...]:
     found = [(HASHES, HASH_HINT), (TOOLCHAIN, TOOLCHAIN_HINT)]
     return tuple(hint for pattern, hint in found if pattern.search(words))
-
-
-def _packages(words: str) -> tuple[str, ...]:
-    found = (match["name"].rstrip(".:") for pattern in PACKAGE_MENTIONS for match in pattern.finditer(words))
-    return tuple(dict.fromkeys(module_guess(name) for name in found))[:MAX_PACKAGES]
-
-
-def _cut(text: str) -> str:
-    """Head and tail of a text that is too long."""
-    if len(text.encode()) <= MAX_DETAIL:
-        return text
-    half = MAX_DETAIL // 2 - 16
-    head = text.encode()[:half].decode("utf-8", "ignore")
-    tail = text.encode()[-half:].decode("utf-8", "ignore")
-    return f"{head}\n[…]\n{tail}"

@@ -22,9 +22,10 @@ from services.resolver.go.needs import (
     sorted_findings,
     with_added,
 )
-from services.resolver.go.sources import MOD, join
+from services.resolver.go.sources import MOD
 from services.resolver.lockfile import is_qila_lock, lines_of_packages, read_qila_lock
 from services.resolver.model import LockLine, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from services.resolver.go.mod_file import Replaced

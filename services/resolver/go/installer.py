@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from services.resolver.go.bundle import NAME
-from services.resolver.go.sources import MOD, SUM, join
+from services.resolver.go.sources import MOD, SUM
+from services.resolver.install import InstallCommands
 from services.resolver.model import StagedFile, Step, StepKind
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-ENVIRONMENTS = "/sandbox/.qila/env/go"
 SUPPORT = "/usr/lib/qila/go-start"
 PYTHON = ("/usr/bin/python3", "-I", "-S")
 # The one package that stands for a program: it imports what the program does.
@@ -42,21 +43,6 @@ class Wanted:
     solving: Solving
     get: Sequence[str] = ()
     language: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstallCommands:
-    """All commands around one environment, and the files that they start from; empty where nothing is installed."""
-
-    staged: tuple[StagedFile, ...] = ()
-    steps: tuple[Step, ...] = ()
-    native_lock: str = ""
-    inventory_argv: tuple[str, ...] = ()
-
-
-def environment_path(fingerprint: str) -> str:
-    """Where the environment of a fingerprint lies in the sandbox."""
-    return f"{ENVIRONMENTS}/{fingerprint}"
 
 
 def install_commands(environment: str, wanted: Wanted) -> InstallCommands:

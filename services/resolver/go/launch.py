@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from services.resolver.go.installer import PYTHON, SUPPORT
 from services.resolver.go.scan import is_source
-from services.resolver.go.sources import OTHER_SYSTEM, join
+from services.resolver.go.sources import OTHER_SYSTEM
 from services.resolver.model import Launch
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from services.resolver.go.needs import Situation

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from services.resolver.go.bundle import LockedModule
     from services.resolver.go.inventory import Inventory
 
-MAX_SHOWN = 20
-
 
 def verify_install(native_lock: bytes, inventory: bytes) -> None:
     """Raise InstallMismatchError unless exactly the lock's modules are there, each with the lock's hash."""
@@ -37,7 +35,7 @@ def verify_install(native_lock: bytes, inventory: bytes) -> None:
     ]
     if absent or unexpected or other or damaged:
         raise InstallMismatchError(
-            absent=_shown(absent), unexpected=_shown(unexpected), other_version=_shown(other), damaged=_shown(damaged)
+            absent=tuple(absent), unexpected=tuple(unexpected), other_version=tuple(other), damaged=tuple(damaged)
         )
 
 
@@ -103,8 +101,3 @@ def _requirers(locked: Sequence[LockedModule], found: Inventory) -> dict[str, li
         if versions.get(path) == version and required in versions and required != path:
             purls.setdefault(required, set()).add(purl_of(path, version))
     return {path: sorted(items) for path, items in purls.items()}
-
-
-def _shown(items: list[str]) -> tuple[str, ...]:
-    rest = len(items) - MAX_SHOWN
-    return (*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else []))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from services.resolver.go.mod_file import ModFile, read_go_mod, read_go_work
 from services.resolver.go.names import HOST_DEPTHS, covers, is_path, is_remote, language_of
-from services.resolver.go.sources import MOD, WORK, directories_above, join, resolved
+from services.resolver.go.sources import MOD, WORK, resolved
 from services.resolver.go.table import package_table
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.paths import join, with_parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ class Modules:
 
 def find_modules(sources: Sources, program: Program, toolchain: str) -> Modules:
     """The modules around a program. Raises ManifestError with file and line."""
-    above = directories_above(program.directory)
+    above = with_parents(program.directory)
     place = next((item for item in above if join(item, MOD) in sources.tree), None)
     if place is None:
         return _unwritten(sources, program)
@@ -108,7 +109,7 @@ def _siblings(
     sources: Sources, main: Module, replaced: set[str]
 ) -> tuple[tuple[Module, ...], ModFile | None, list[Notice]]:
     """The other modules of the go.work above."""
-    above = directories_above(main.directory)
+    above = with_parents(main.directory)
     place = next((item for item in above if join(item, WORK) in sources.tree), None)
     if place is None:
         return (), None, []
@@ -163,7 +164,7 @@ def _is_newer(version: str, toolchain: str) -> bool:
 
 def _unwritten(sources: Sources, program: Program) -> Modules:
     """A module without a go.mod: its root and its path follow from how its packages import each other."""
-    roots = list(reversed(directories_above(program.directory)))
+    roots = list(reversed(with_parents(program.directory)))
     votes: Counter[tuple[str, str]] = Counter()
     for path in _imported(sources):
         found = next((vote for root in roots if (vote := _vote(sources, root, path))), None)

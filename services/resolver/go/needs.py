@@ -12,10 +12,11 @@ from services.resolver.go.installer import Solving, Wanted
 from services.resolver.go.missing import finding_of
 from services.resolver.go.mod_file import read_go_mod
 from services.resolver.go.names import QUERY, VERSION, above, is_path, is_remote, language_of, provider
-from services.resolver.go.sources import MOD, SUM, join
+from services.resolver.go.sources import MOD, SUM
 from services.resolver.go.sum_file import read_go_sum
 from services.resolver.go.table import package_table
 from services.resolver.model import ImportFinding, LockLine, Notice, NoticeKind, Origin, OriginKind, Requirement, Source
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

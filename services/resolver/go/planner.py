@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError, ToolchainMissingError
+from services.resolver.failure_words import with_notes
 from services.resolver.go import bundle, failures, lock, missing, progress
 from services.resolver.go import target as targets
 from services.resolver.go.assemble import assemble
@@ -15,9 +15,9 @@ from services.resolver.go.modules import find_modules
 from services.resolver.go.names import ECOSYSTEM, language_of
 from services.resolver.go.needs import Needs, Situation, declared_needs, detected_needs
 from services.resolver.go.scan import is_source
-from services.resolver.go.sources import MOD, SKIPPED, SUM, WORK, Sources, directories_above
+from services.resolver.go.sources import MOD, SKIPPED, SUM, WORK, Sources
 from services.resolver.go.table import package_table
-from services.resolver.model import FailureReason
+from services.resolver.paths import with_parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ class GoPlanner:
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
-        return directories_above(target.program.removeprefix("./"))
+        return with_parents(target.program.removeprefix("./"))
 
     def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
         """See Planner."""
@@ -86,11 +86,7 @@ class GoPlanner:
 
     def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
         """See Planner."""
-        failure = failures.explain_failure(step, exit_code, output)
-        if failure.reason is not FailureReason.NOT_FOUND:
-            return failure
-        notes = ((name, package_table().note(name)) for name in failure.packages)
-        return replace(failure, hints=(*failure.hints, *(f"{name}: {note}" for name, note in notes if note)))
+        return with_notes(failures.explain_failure(step, exit_code, output), package_table().note)
 
     def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
         """See Planner."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import tree_sitter_go
 from tree_sitter import Language, Parser
 
+from services.resolver.syntax import first_error_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -81,7 +83,7 @@ def scan_file(content: bytes) -> GoFile:
         has_main=has_main and package == "main",
         ignored=constraint == b"ignore",
         constrained=bool(constraint),
-        error_line=_error_line(root) if root.has_error else 0,
+        error_line=first_error_line(root),
     )
 
 
@@ -119,14 +121,3 @@ def _constraint(content: bytes) -> bytes:
     head = content[: package.start()] if package else content[:4096]
     found = CONSTRAINT.search(head) or OLD_CONSTRAINT.search(head)
     return found[1].strip() if found else b""
-
-
-def _error_line(root: Node) -> int:
-    """The line of the first error, found by going down to it: an error lies within nodes that have one."""
-    node = root
-    while not node.is_error and not node.is_missing:
-        following = next((child for child in node.children if child.has_error or child.is_missing), None)
-        if following is None:
-            break
-        node = following
-    return node.start_point[0] + 1

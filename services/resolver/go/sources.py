@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from services.resolver.go.scan import GoFile, is_source, is_test, scan_file
+from services.resolver.paths import join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,30 +28,9 @@ def directory_of(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def join(directory: str, path: str) -> str:
-    """A path below a directory, either of which may be empty."""
-    return "/".join(part for part in (directory, path) if part)
-
-
 def resolved(directory: str, relative: str) -> str | None:
     """The directory that a relative path leads to from another; None if that is outside, or is absolute."""
-    if relative.startswith("/"):
-        return None
-    parts = directory.split("/") if directory else []
-    for part in relative.split("/"):
-        if part == ".." and not parts:
-            return None
-        if part == "..":
-            parts.pop()
-        elif part not in {"", "."}:
-            parts.append(part)
-    return "/".join(parts)
-
-
-def directories_above(directory: str) -> list[str]:
-    """A directory and all above it, the nearest first."""
-    parts = directory.split("/") if directory else []
-    return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
+    return None if relative.startswith("/") else normal(join(directory, relative))
 
 
 class Sources:

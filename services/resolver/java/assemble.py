@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.resolver.fingerprint import fingerprint
+from services.resolver.install import InstallCommands, environment_path
 from services.resolver.java import installer
 from services.resolver.java.launch import launch_of
 from services.resolver.java.locks import install_rows
 from services.resolver.java.needs import ECOSYSTEM, Needs
-from services.resolver.java.paths import WORKSPACE
 from services.resolver.java.release import release_of
 from services.resolver.java.target import JUNIT
 from services.resolver.model import Link, Plan, UnmanagedInventory
+from services.resolver.paths import WORKSPACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +32,8 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context, f
     flags = _flags(needs, program)
     wanted = bool(needs.poms or needs.lock) and bool(needs.requirements)
     digest = _digest(needs, flags, context) if wanted else ""
-    environment = installer.environment_path(digest) if digest else ""
-    install = installer.InstallCommands()
+    environment = environment_path(ECOSYSTEM, digest)
+    install = InstallCommands()
     if digest and needs.lock is not None:
         install = installer.locked_install(environment, needs.lock)
     elif digest:

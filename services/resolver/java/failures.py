@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import re
 
+from services.resolver.failure_words import detail_of, first, mentioned, reason_of, text_of, unexplained
 from services.resolver.model import FailureReason, InstallFailure, StepKind
 
-MAX_DETAIL = 8 * 1024
-MAX_PACKAGES = 20
-# `timeout` ends with this, as do most supervisors that act on a deadline.
-EXIT_TIMED_OUT = 124
 ERROR = re.compile(r"error: (?P<kind>[a-z-]{1,20}): (?P<text>.*)")
 COORDINATE = re.compile(
     r"(?<![\w.:/-])(?P<name>[A-Za-z_][\w.-]{0,199}:[A-Za-z_][\w.-]{0,199})(?::[A-Za-z0-9._+-]{1,100}){0,3}(?![\w/])"
@@ -39,30 +36,22 @@ RULES = (
 
 def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
     """Name the reason, keep the programs' words, list the packages that they name."""
-    text = output[-MAX_DETAIL * 32 :].decode("utf-8", "replace")
-    lines = [line for line in text.splitlines() if ERROR.match(line)]
-    words = "\n".join(lines) or text.strip()
-    reason = FailureReason.TIMED_OUT if exit_code == EXIT_TIMED_OUT else _reason(words)
-    if reason is None:
-        reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
-    shown = "\n".join(match["text"] for line in lines if (match := ERROR.match(line))) or words
-    detail = shown or f"the installer ended with exit code {exit_code} and said nothing"
+    text = text_of(output)
+    errors = [match for line in text.splitlines() if (match := ERROR.match(line))]
+    words = "\n".join(match[0] for match in errors) or text.strip()
+    shown = "\n".join(match["text"] for match in errors) or words
+    reason = reason_of(words, exit_code, RULES, unexplained(step))
     return InstallFailure(
         reason=reason,
-        detail=detail.encode()[:MAX_DETAIL].decode("utf-8", "ignore"),
-        packages=_packages(shown) if lines else (),
+        detail=detail_of(shown, exit_code),
+        packages=_packages(shown) if errors else (),
         hints=tuple(_hints(shown, reason)),
     )
 
 
-def _reason(text: str) -> FailureReason | None:
-    return next((reason for reason, pattern in RULES if pattern.search(text)), None)
-
-
 def _packages(text: str) -> tuple[str, ...]:
     """The first of them only where one was not found: the rest is the way to it."""
-    found = dict.fromkeys(match["name"] for match in COORDINATE.finditer(text))
-    return tuple(name for name in found if not name.startswith("qila:"))[:MAX_PACKAGES]
+    return first(name for name in mentioned(text, (COORDINATE,)) if not name.startswith("qila:"))
 
 
 def _hints(text: str, reason: FailureReason) -> list[str]:

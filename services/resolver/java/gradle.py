@@ -14,10 +14,10 @@ from services.resolver.java.gradle_lexer import parse_script
 from services.resolver.java.gradle_lock import NAME as LOCK
 from services.resolver.java.gradle_lock import read_gradle_lock
 from services.resolver.java.gradle_values import Values
-from services.resolver.java.paths import directories_above, join, normal
 from services.resolver.java.pom_writer import OWN, write_pom
 from services.resolver.java.release import check_release
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.paths import directories_above, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import LockError
+from services.resolver.install import InstallCommands
 from services.resolver.java.locks import LOCK, install_rows, preferences, read_maven_lock
 from services.resolver.model import StagedFile, Step, StepKind
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # The sandbox's own door to the repository: an address inside the sandbox, the same in each.
 REPOSITORY = "http://127.0.0.1:7480/maven/"
-ENVIRONMENTS = "/sandbox/.qila/env/java"
 SUPPORT = "/usr/lib/qila/java"
 # In the install's working directory: what one install fetched is no other's business.
 LOCAL_REPOSITORY = "repository"
@@ -27,21 +26,6 @@ PROGRAMS = f"{SUPPORT}/qila.jar"
 RESOLVER = f"{PROGRAMS}:/usr/share/maven/lib/*"
 INVENTORY = ("/usr/bin/python3", "-I", "-S", f"{SUPPORT}/inventory.py")
 POM, WORKSPACE, ROWS, PREVIOUS = "pom.xml", "workspace.tsv", "packages.tsv", "previous.tsv"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstallCommands:
-    """All commands around one environment, and the files that they start from; empty where nothing is installed."""
-
-    staged: tuple[StagedFile, ...] = ()
-    steps: tuple[Step, ...] = ()
-    inventory_argv: tuple[str, ...] = ()
-    native_lock: str = ""
-
-
-def environment_path(fingerprint: str) -> str:
-    """Where the environment of a fingerprint lies in the sandbox."""
-    return f"{ENVIRONMENTS}/{fingerprint}"
 
 
 def solved_install(

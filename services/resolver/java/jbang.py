@@ -10,9 +10,9 @@ from services.resolver.errors import ManifestError
 from services.resolver.java.coordinates import NEWEST, is_valid, parse_coordinate
 from services.resolver.java.declared import IMPORT, Declaration
 from services.resolver.java.gradle_versions import plain_version
-from services.resolver.java.paths import join, normal
 from services.resolver.java.release import check_release
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.paths import join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from services.resolver.java.locks import LockedArtifact
     from services.resolver.model import Lockfile
 
-MAX_SHOWN = 20
 # How most jars are named; the version is the last part that begins with a digit.
 JAR = re.compile(r"(?P<name>.{1,200}?)-(?P<version>\d[A-Za-z0-9.+_-]{0,100})\.jar")
 
@@ -39,7 +38,7 @@ def verify_install(native_lock: bytes, inventory: bytes) -> None:
     ]  # fmt: skip
     unexpected = list(installed.keys() - locked.keys())
     if absent or damaged or unexpected:
-        raise InstallMismatchError(absent=_shown(absent), unexpected=_shown(unexpected), damaged=_shown(damaged))
+        raise InstallMismatchError(absent=tuple(absent), unexpected=tuple(unexpected), damaged=tuple(damaged))
 
 
 def locked_packages(direct: Iterable[str], native_lock: bytes, inventory: bytes) -> list[LockedPackage]:
@@ -102,8 +101,3 @@ def _by_hand(file: InstalledFile) -> LockedPackage:
         license=NO_ASSERTION,
         direct=False,
     )
-
-
-def _shown(items: list[str]) -> tuple[str, ...]:
-    rest = len(items) - MAX_SHOWN
-    return (*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else []))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from services.resolver.errors import ManifestError
 from services.resolver.java.coordinates import VERSION, Coordinate, parse_coordinate
 from services.resolver.java.declared import PROVIDED, SYSTEM, Declaration, Declared, PomFile
-from services.resolver.java.paths import directories_above, join, normal
 from services.resolver.java.pom import MANIFEST, Pom, interpolate, read_pom
 from services.resolver.java.pom_writer import write_pom
 from services.resolver.java.release import check_release
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.paths import directories_above, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,7 +116,7 @@ class MavenWorkspace:
         parent = pom.parent
         if parent is None or parent.relative_path == "":
             return ""
-        path = normal(join(pom.directory, parent.relative_path or f"../{MANIFEST}"))
+        path = normal(join(pom.directory, _slashes(parent.relative_path or f"../{MANIFEST}")))
         if path is None:
             if parent.relative_path is None:
                 return ""
@@ -137,7 +137,7 @@ class MavenWorkspace:
             pom = self._pom(waiting.pop())
             yield self._member(pom.path)
             for module, line in pom.modules:
-                place = normal(join(pom.directory, module))
+                place = normal(join(pom.directory, _slashes(module)))
                 if place is None:
                     reason = f"the module {module[:200]!r} leads outside the workspace"
                     raise ManifestError(path=pom.path, reason=reason, line=line)
@@ -262,3 +262,8 @@ def _system_notices(dependencies: list[Declaration]) -> list[Notice]:
         for item in dependencies
         if item.scope == SYSTEM
     ]
+
+
+def _slashes(path: str) -> str:
+    """A path as Maven reads it, also one that was written on Windows."""
+    return path.replace("\\", "/")

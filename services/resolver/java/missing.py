@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from services.resolver.java.needs import finding_of
-from services.resolver.java.paths import WORKSPACE
 from services.resolver.java.table import import_table
+from services.resolver.paths import WORKSPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

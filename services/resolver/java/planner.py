@@ -21,12 +21,12 @@ from services.resolver.java.needs import (
     directive_needs,
     given_needs,
 )
-from services.resolver.java.paths import directories_above, join
 from services.resolver.java.pom import MANIFEST as POM
 from services.resolver.java.release import release_of
 from services.resolver.java.scan import SUFFIX
 from services.resolver.java.sources import SourceTree
 from services.resolver.model import Notice, NoticeKind
+from services.resolver.paths import directories_above, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import tree_sitter_java
 from tree_sitter import Language, Parser
 
+from services.resolver.syntax import first_error_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -89,7 +91,7 @@ def scan(content: bytes) -> Scan:
         unnamed=unnamed,
         preview=unnamed or (bool(instance) and not static) or bool(PREVIEW.search(content)),
         tests=bool(TEST.search(content)),
-        broken_line=_broken_line(root),
+        broken_line=first_error_line(root),
         urls=tuple((match[1].decode(), content.count(b"\n", 0, match.start()) + 1) for match in URL.finditer(content)),
     )
 
@@ -157,16 +159,3 @@ def _qualified(root: Node, content: bytes) -> Iterator[Import]:
                 yield Import(name=name, line=node.start_point[0] + 1)
             continue
         pending.extend(reversed(node.children))
-
-
-def _broken_line(root: Node) -> int:
-    """The line of the first error; 0 if there is none."""
-    if not root.has_error:
-        return 0
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        if node.is_error or node.is_missing:
-            return node.start_point[0] + 1
-        pending.extend(reversed([child for child in node.children if child.has_error or child.is_missing]))
-    return root.start_point[0] + 1

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.resolver.java.paths import join
 from services.resolver.java.scan import SUFFIX, Outline, Scan, outline, scan
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError, ManifestTooLargeError, TargetAmbiguousError, TargetNotFoundError
 from services.resolver.java import sources as layout
-from services.resolver.java.paths import join
 from services.resolver.java.scan import SUFFIX
 from services.resolver.java.sources import is_source, package_root
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError
 from services.resolver.fingerprint import fingerprint
+from services.resolver.install import InstallCommands, environment_path
 from services.resolver.model import Link, Notice, NoticeKind, Plan, Step, StepKind, UnmanagedInventory
 from services.resolver.node import installer
 from services.resolver.node.launch import launch_of
 from services.resolver.node.lock import install_script_packages
-from services.resolver.node.modules import WORKSPACE, join, normal
 from services.resolver.node.needs import ECOSYSTEM, Needs
 from services.resolver.node.package import MANIFEST
 from services.resolver.node.specifier import split_package
+from services.resolver.paths import WORKSPACE, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -33,8 +34,8 @@ LINK_SCRIPT = 'while [ $# -gt 1 ]; do mkdir -p "${2%/*}" && ln -sfn "$1" "$2" ||
 def assemble(needs: Needs, run: Run, context: Context, tree: Collection[str]) -> Plan:
     """The whole plan; without anything to install there is no fingerprint."""
     digest = _digest(needs, context) if needs.requirements or needs.links else ""
-    environment = installer.environment_path(digest) if digest else ""
-    install = installer.InstallCommands()
+    environment = environment_path(ECOSYSTEM, digest)
+    install = InstallCommands()
     if digest:
         install = installer.install_commands(
             environment,
@@ -88,7 +89,7 @@ def _digest(needs: Needs, context: Context) -> str:
     )
 
 
-def _skipped_scripts(needs: Needs, install: installer.InstallCommands, context: Context) -> list[Notice]:
+def _skipped_scripts(needs: Needs, install: InstallCommands, context: Context) -> list[Notice]:
     """The packages of a lock whose own code would run in the install, if it may not."""
     locks = [file.content for file in install.staged if file.path == install.native_lock]
     if context.options.scripts or not needs.frozen:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from services.resolver.model import ImportFinding, Notice, NoticeKind, Origin, OriginKind, Requirement
 from services.resolver.node.imports_map import mapped_targets
-from services.resolver.node.modules import TYPESCRIPT, Local, LocalFiles, join, normal
+from services.resolver.node.modules import TYPESCRIPT, Local, LocalFiles
 from services.resolver.node.package import MANIFEST
 from services.resolver.node.scan import SOURCE_SUFFIXES, Form, Import, Scan, scan_source
 from services.resolver.node.specifier import Specifier, SpecifierKind, read_specifier
 from services.resolver.node.table import PackageTable
 from services.resolver.node.tsconfig import Compilers
+from services.resolver.paths import join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import re
 
+from services.resolver.failure_words import detail_of, first, mentioned, reason_of, text_of, unexplained
 from services.resolver.model import FailureReason, InstallFailure, StepKind
 
-MAX_DETAIL = 8 * 1024
-MAX_PACKAGES = 20
-# `timeout` ends with this, as do most supervisors that act on a deadline.
-EXIT_TIMED_OUT = 124
 PACKAGE = r"(?P<name>(?:@[A-Za-z0-9._~-]{1,214}/)?[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,213})"
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # What Qila's own programs and npm put before the words of a failure.
 MARK = re.compile(r"(?:npm error|npm ERR!|lock:)(?: |\Z)")
 # The general advice that npm adds, for a person at a terminal.
@@ -67,24 +63,13 @@ PACKAGE_MENTIONS = (
 
 
 def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
-    """Name the reason, keep the installer's words, list the packages that it names.
-
-    What no rule knows is `no_solution` when solving, because that step only chooses versions, and `build_failed` when
-    installing, because only a build runs foreign code there; the detail tells more either way.
-    """
-    text = ANSI.sub("", output[-MAX_DETAIL * 32 :].decode("utf-8", "replace"))
-    words = _own_words(text)
-    reason = _reason(words, exit_code)
-    if reason is None:
-        reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
-    detail = words or f"the installer ended with exit code {exit_code} and said nothing"
-    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words))
-
-
-def _reason(text: str, exit_code: int) -> FailureReason | None:
-    if exit_code == EXIT_TIMED_OUT:
-        return FailureReason.TIMED_OUT
-    return next((reason for reason, pattern in RULES if pattern.search(text)), None)
+    """Name the reason, keep the installer's words, list the packages that it names."""
+    words = _own_words(text_of(output))
+    return InstallFailure(
+        reason=reason_of(words, exit_code, RULES, unexplained(step)),
+        detail=detail_of(words, exit_code),
+        packages=first(mentioned(words, PACKAGE_MENTIONS)),
+    )
 
 
 def _own_words(text: str) -> str:
@@ -97,18 +82,3 @@ def _own_words(text: str) -> str:
         if MARK.match(line) and not ADVICE.match(line):
             kept.append(line)
     return "\n".join(kept or lines).strip()
-
-
-def _cut(text: str) -> str:
-    """Head and tail: the head says what failed, the tail of a build why."""
-    if len(text.encode()) <= MAX_DETAIL:
-        return text
-    half = MAX_DETAIL // 2 - 16
-    head = text.encode()[:half].decode("utf-8", "ignore")
-    tail = text.encode()[-half:].decode("utf-8", "ignore")
-    return f"{head}\n[…]\n{tail}"
-
-
-def _packages(text: str) -> tuple[str, ...]:
-    found = (match["name"] for pattern in PACKAGE_MENTIONS for match in pattern.finditer(text))
-    return tuple(dict.fromkeys(found))[:MAX_PACKAGES]

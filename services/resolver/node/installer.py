@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import LockError
+from services.resolver.install import InstallCommands
 from services.resolver.model import StagedFile, Step, StepKind
 from services.resolver.node.locks import LockKind, graph_of, kind_of, read_manifest
 from services.resolver.node.npm_lock import ARCHIVE, read_npm_lock
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # The sandbox's own door to the registry: an address inside the sandbox, the same in each.
 REGISTRY = "http://127.0.0.1:7480/npm/"
-ENVIRONMENTS = "/sandbox/.qila/env/node"
 SUPPORT = "/usr/lib/qila/node-support"
 PYTHON = ("/usr/bin/python3", "-I", "-S")
 MANIFEST = "package.json"
@@ -40,22 +39,6 @@ OPTIONS = (
     "--fetch-timeout=60000", "--fetch-retries=2",
 )  # fmt: skip
 ENVIRONMENT = MappingProxyType({"NO_COLOR": "1"})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstallCommands:
-    """All commands around one environment, and the files that they start from; empty where nothing is installed."""
-
-    staged: tuple[StagedFile, ...] = ()
-    steps: tuple[Step, ...] = ()
-    inventory_argv: tuple[str, ...] = ()
-    native_lock: str = ""
-    native_lock_staged: bool = False
-
-
-def environment_path(fingerprint: str) -> str:
-    """Where the environment of a fingerprint lies in the sandbox."""
-    return f"{ENVIRONMENTS}/{fingerprint}"
 
 
 def install_commands(

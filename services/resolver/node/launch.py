@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.resolver.model import Launch
-from services.resolver.node.modules import WORKSPACE, directories_above, join
 from services.resolver.node.tsconfig import NAME as TSCONFIG
+from services.resolver.paths import WORKSPACE, directories_above, join
 
 if TYPE_CHECKING:
     from collections.abc import Collection

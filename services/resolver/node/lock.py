@@ -29,8 +29,6 @@ __all__ = [
     "verify_install",
 ]
 
-MAX_SHOWN = 20
-
 
 def verify_install(native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
     """Raise InstallMismatchError unless exactly the lock is installed.
@@ -62,7 +60,7 @@ def verify_install(native_lock: bytes, inventory: bytes, toolchain: Mapping[str,
         if location in locked and (package.name, package.version) != (locked[location].name, locked[location].version)
     ]
     if absent or unexpected or other:
-        raise InstallMismatchError(absent=_shown(absent), unexpected=_shown(unexpected), other_version=_shown(other))
+        raise InstallMismatchError(absent=tuple(absent), unexpected=tuple(unexpected), other_version=tuple(other))
 
 
 def locked_packages(
@@ -152,8 +150,3 @@ def _is_inside_locked(location: str, locked: Mapping[str, LockedEntry]) -> bool:
             return True
         location = above
     return False
-
-
-def _shown(items: list[str]) -> tuple[str, ...]:
-    rest = len(items) - MAX_SHOWN
-    return (*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else []))

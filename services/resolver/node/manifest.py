@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from services.resolver.model import Notice, NoticeKind
 from services.resolver.node.engines import needs_newer
-from services.resolver.node.modules import join
 from services.resolver.node.package import (
     Declared,
     Section,
@@ -24,6 +23,7 @@ from services.resolver.node.package import (
     declared_names,
     read_dependencies,
 )
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from services.resolver.node.detect import OWN_FILE
-from services.resolver.node.modules import WORKSPACE
 from services.resolver.node.needs import finding_of
 from services.resolver.node.package import MANIFEST
 from services.resolver.node.specifier import SpecifierKind, read_specifier
 from services.resolver.node.table import package_table
+from services.resolver.paths import WORKSPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

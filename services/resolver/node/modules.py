@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.resolver.paths import WORKSPACE, join, normal
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-WORKSPACE = "/sandbox"
 EXTENSIONS = (".js", ".mjs", ".cjs", ".json", ".node", ".ts", ".tsx", ".mts", ".cts", ".jsx")
 # TypeScript lets an import name the file that a compiler would write.
 WRITTEN_FOR = {
@@ -71,29 +72,3 @@ def _beside(base: str) -> Iterator[str]:
                 yield base.removesuffix(written) + source
     for extension in EXTENSIONS:
         yield base + extension
-
-
-def join(directory: str, name: str) -> str:
-    """A path below a directory that may be the root."""
-    return f"{directory}/{name}" if directory else name
-
-
-def normal(path: str) -> str | None:
-    """A path without `.` and `..`; None if it leads out of the workspace."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            if not parts:
-                return None
-            parts.pop()
-        elif part not in {"", "."}:
-            parts.append(part)
-    return "/".join(parts)
-
-
-def directories_above(path: str) -> tuple[str, ...]:
-    """The directories that hold a file, the nearest first; the root is the empty string."""
-    found = [path.rpartition("/")[0]]
-    while found[-1]:
-        found.append(found[-1].rpartition("/")[0])
-    return tuple(found)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import ManifestError
 from services.resolver.node.json_text import JsonText
-from services.resolver.node.modules import directories_above, join, normal
 from services.resolver.node.specifier import split_package
+from services.resolver.paths import directories_above, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

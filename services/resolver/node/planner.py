@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError, ToolchainMissingError
-from services.resolver.model import FailureReason
+from services.resolver.failure_words import with_notes
 from services.resolver.node import failures, lock, missing, progress
 from services.resolver.node import target as targets
 from services.resolver.node.assemble import TOOLS, assemble
@@ -21,12 +20,13 @@ from services.resolver.node.manifest import (
     settings_ignored,
     wants_development,
 )
-from services.resolver.node.modules import LocalFiles, directories_above, join, normal
+from services.resolver.node.modules import LocalFiles
 from services.resolver.node.needs import ECOSYSTEM, Needs, declared_needs, detected_needs, given_needs, is_given
 from services.resolver.node.package import MANIFEST, Packages, Workspace
 from services.resolver.node.project_lock import LOCK_NAMES, find_lock
 from services.resolver.node.table import package_table
 from services.resolver.node.unused import unused_requirements
+from services.resolver.paths import directories_above, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,11 +102,7 @@ class NodePlanner:
 
     def explain_failure(self, step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
         """See Planner."""
-        failure = failures.explain_failure(step, exit_code, output)
-        if failure.reason is not FailureReason.NOT_FOUND:
-            return failure
-        notes = ((name, package_table().note(name)) for name in failure.packages)
-        return replace(failure, hints=(*failure.hints, *(f"{name}: {note}" for name, note in notes if note)))
+        return with_notes(failures.explain_failure(step, exit_code, output), package_table().note)
 
     def explain_run(self, output: bytes, manifests: Sequence[str]) -> list[ImportFinding]:
         """See Planner."""

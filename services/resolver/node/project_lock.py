@@ -11,8 +11,8 @@ from services.resolver.errors import LockError, ManifestError
 from services.resolver.model import Lockfile, Notice, NoticeKind
 from services.resolver.node.json_text import JsonText
 from services.resolver.node.lock import lock_drift, read_lock
-from services.resolver.node.modules import join
 from services.resolver.node.package import Section, declared_names
+from services.resolver.paths import join
 
 if TYPE_CHECKING:
     from services.resolver.node.manifest import Manifest

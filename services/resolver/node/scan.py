@@ -17,6 +17,7 @@ import tree_sitter_typescript
 from tree_sitter import Language, Parser
 
 from services.resolver.node.usage import names_used_as_values
+from services.resolver.syntax import first_error_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -125,17 +126,6 @@ def scan_source(path: str, raw: bytes) -> Scan:
         jsx_source=source[1].decode() if source else "",
         dynamic=scanner.dynamic,
     )
-
-
-def first_error_line(root: Node) -> int:
-    """The line of the first error that the parser recovered from."""
-    node = root
-    while not (node.is_error or node.is_missing):
-        broken = next((child for child in node.children if child.has_error or child.is_missing), None)
-        if broken is None:
-            break
-        node = broken
-    return int(node.start_point.row) + 1
 
 
 def _grammar(path: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
-from services.resolver.node.modules import LocalFiles, join, normal
+from services.resolver.node.modules import LocalFiles
 from services.resolver.node.scan import DECLARATION_SUFFIXES, SOURCE_SUFFIXES
+from services.resolver.paths import join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

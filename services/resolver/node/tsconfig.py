@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.resolver.node.json_text import read_relaxed
-from services.resolver.node.modules import directories_above, join, normal
+from services.resolver.paths import directories_above, join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from services.resolver.errors import LockError
 from services.resolver.fingerprint import fingerprint
+from services.resolver.install import environment_path
 from services.resolver.model import (
     Launch,
     Link,
@@ -22,13 +23,14 @@ from services.resolver.model import (
     Source,
     UnmanagedInventory,
 )
+from services.resolver.paths import WORKSPACE
 from services.resolver.python import installer
 from services.resolver.python.artefacts import fitting_files
 from services.resolver.python.findings import describe, undeclared_imports
 from services.resolver.python.lock import read_native_lock
 from services.resolver.python.manifests.locked import all_pins
 from services.resolver.python.manifests.requirements_file import parse_requirement
-from services.resolver.python.target import PYTHON, WORKSPACE, launch_environment
+from services.resolver.python.target import PYTHON, launch_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +187,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
             added=needs.added,
             settings=_settings(context.options),
         )
-    environment = installer.environment_path(digest) if digest else ""
+    environment = environment_path(ECOSYSTEM, digest)
     command = target.command or (PYTHON, *program.argv)
     launch = Launch(argv=(*command, *target.args), env=launch_environment(program, environment))
     install = installer.install_commands(
@@ -218,7 +220,7 @@ def assemble(needs: Needs, program: Program, target: Target, context: Context) -
         compile_argv=install.compile_argv,
         links=PEOPLE_LINKS if digest else (),
         unmanaged=_unmanaged(context.toolchain["python"]),
-        native_lock_staged=install.native_lock == installer.AUTHORS_LOCK,
+        native_lock_staged=install.native_lock_staged,
         lock_lines=needs.lock_lines,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from services.resolver.failure_words import detail_of, first, mentioned, reason_of, text_of, unexplained
 from services.resolver.model import FailureReason, InstallFailure, StepKind
 from services.resolver.python.names import missing_package
 
@@ -18,13 +19,8 @@ OTHER_MACHINE = (
     "has no file with a hash of the lock that fits this sandbox: the lock was made on another type of machine or for "
     "another Python, or the file was replaced; make the lock again here, and compare the two"
 )
-MAX_DETAIL = 8 * 1024
-MAX_PACKAGES = 20
-# `timeout` ends with this, as do most supervisors that act on a deadline.
-EXIT_TIMED_OUT = 124
 # A name begins where a word begins and has an end: else a long word is read again from each of its characters.
 NAME = r"(?<![A-Za-z0-9._-])[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?"
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 OUT_OF_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122")
 POLICY = re.compile(r"(denied|blocked|refused) by (package )?policy|\b451\b", re.IGNORECASE)
@@ -77,35 +73,26 @@ PACKAGE_MENTIONS = (
 
 
 def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
-    """Name the reason, keep the installer's words, list the packages that it names.
-
-    What no rule knows is `no_solution` when solving, because that step only chooses versions, and `build_failed` when
-    installing, because only a build runs foreign code there; the detail tells more either way.
-    """
-    text = ANSI.sub("", output[-MAX_DETAIL * 8 :].decode("utf-8", "replace"))
-    words = _own_words(text)
-    reason = _reason(words, exit_code)
-    if reason is None:
-        reason = FailureReason.NO_SOLUTION if step is StepKind.SOLVE else FailureReason.BUILD_FAILED
-    detail = words or f"the installer ended with exit code {exit_code} and said nothing"
-    return InstallFailure(reason=reason, detail=_cut(detail), packages=_packages(words), hints=_hints(words, reason))
+    """Name the reason, keep the installer's words, list the packages that it names."""
+    words = _own_words(text_of(output))
+    reason = reason_of(words, exit_code, RULES, unexplained(step))
+    return InstallFailure(
+        reason=reason,
+        detail=detail_of(words, exit_code),
+        packages=first(mentioned(words, PACKAGE_MENTIONS)),
+        hints=_hints(words, reason),
+    )
 
 
 def _hints(text: str, reason: FailureReason) -> tuple[str, ...]:
     """What to do about names that do not exist, files that are not the lock's, and builds where those are barred."""
     if reason is FailureReason.NOT_FOUND:
         names = dict.fromkeys(match["name"] for match in NOT_FOUND.finditer(text))
-        return tuple(missing_package(name) for name in names)[:MAX_PACKAGES]
+        return first(missing_package(name) for name in names)
     if reason is FailureReason.NO_SOLUTION and (other := OTHER_FILE.search(text)):
         return (f"{other['name']} {OTHER_MACHINE}",)
     unbuilt = (match["one"] or match["two"] or match["three"] for match in NO_BUILD.finditer(text))
-    return tuple(f"{name} {NO_WHEEL}" for name in dict.fromkeys(unbuilt))[:MAX_PACKAGES]
-
-
-def _reason(text: str, exit_code: int) -> FailureReason | None:
-    if exit_code == EXIT_TIMED_OUT:
-        return FailureReason.TIMED_OUT
-    return next((reason for reason, pattern in RULES if pattern.search(text)), None)
+    return first(f"{name} {NO_WHEEL}" for name in unbuilt)
 
 
 def _own_words(text: str) -> str:
@@ -114,18 +101,3 @@ def _own_words(text: str) -> str:
     start = next((index for index, line in enumerate(lines) if re.match(r"(error:|\s*[\u00d7x] )", line)), None)
     kept = lines[start:] if start is not None else [line for line in lines if not PREAMBLE.fullmatch(line)]
     return "\n".join(kept).strip()
-
-
-def _cut(text: str) -> str:
-    """Head and tail: the head says what failed, the tail of a build why."""
-    if len(text.encode()) <= MAX_DETAIL:
-        return text
-    half = MAX_DETAIL // 2 - 16
-    head = text.encode()[:half].decode("utf-8", "ignore")
-    tail = text.encode()[-half:].decode("utf-8", "ignore")
-    return f"{head}\n[…]\n{tail}"
-
-
-def _packages(text: str) -> tuple[str, ...]:
-    found = (match["name"] for pattern in PACKAGE_MENTIONS for match in pattern.finditer(text))
-    return tuple(dict.fromkeys(found))[:MAX_PACKAGES]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from services.resolver.install import InstallCommands
 from services.resolver.model import StagedFile, Step, StepKind
 from services.resolver.python.native_pylock import preferences
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 # The sandbox's own door to the registry: an address inside the sandbox, the same in each.
 INDEX = "http://127.0.0.1:7480/pypi/simple/"
-ENVIRONMENTS = "/sandbox/.qila/env/python"
 BYTECODE = "/sandbox/.qila/bytecode/python"
 INVENTORY_PROGRAM = "/usr/lib/qila/python/inventory.py"
 COMPILE_PROGRAM = "/usr/lib/qila/python/compile_bytecode.py"
@@ -58,33 +58,24 @@ class Wanted:
     builds: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstallCommands:
-    """All commands around one environment, and the files that they start from; empty where nothing is installed."""
-
-    staged: tuple[StagedFile, ...] = ()
-    steps: tuple[Step, ...] = ()
-    native_lock: str = ""
-    inventory_argv: tuple[str, ...] = ()
-    compile_argv: tuple[str, ...] = ()
-
-
 def install_commands(environment: str, wanted: Wanted) -> InstallCommands:
     """Solve and install the requirements, or install what is locked already."""
     if not wanted.requirements:
         return InstallCommands()
     library = f"{environment}/lib"
+    solved = bool(wanted.added or not wanted.locked)
     steps: list[Step] = []
-    if wanted.added or not wanted.locked:
+    if solved:
         steps.append(_solve_step(wanted))
     if wanted.locked:
         steps.append(_locked_step(library, wanted))
-    if wanted.added or not wanted.locked:
+    if solved:
         steps.append(_install_step(library, wanted))
     return InstallCommands(
         staged=_staged_files(wanted),
         steps=tuple(steps),
-        native_lock=LOCK if wanted.added or not wanted.locked else AUTHORS_LOCK,
+        native_lock=LOCK if solved else AUTHORS_LOCK,
+        native_lock_staged=not solved,
         inventory_argv=inventory_command(library),
         compile_argv=(PYTHON, "-I", "-S", COMPILE_PROGRAM, library, bytecode_path(environment)),
     )
@@ -93,11 +84,6 @@ def install_commands(environment: str, wanted: Wanted) -> InstallCommands:
 def inventory_command(library: str) -> tuple[str, ...]:
     """Lists the packages of a directory as JSON."""
     return (PYTHON, "-I", "-S", INVENTORY_PROGRAM, library)
-
-
-def environment_path(fingerprint: str) -> str:
-    """Where the environment of a fingerprint lies in the sandbox."""
-    return f"{ENVIRONMENTS}/{fingerprint}"
 
 
 def bytecode_path(environment: str) -> str:

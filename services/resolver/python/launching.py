@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
 from services.resolver.model import Target
+from services.resolver.paths import join
 from services.resolver.python.manifests.readers import PYPROJECT
-from services.resolver.python.modules import SOURCE_SUFFIXES, join
+from services.resolver.python.modules import SOURCE_SUFFIXES
 from services.resolver.python.scan import scan_source
 from services.resolver.python.scripts import read_scripts
 from services.resolver.python.table import import_table, standard_library

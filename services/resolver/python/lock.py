@@ -26,7 +26,6 @@ MAX_LOCK_BYTES = 64 * 1024 * 1024
 HASH = re.compile(r"\s--hash[= ](sha(?:256|384|512):[0-9a-f]{64,128})")
 COMMENT = re.compile(r"(^|\s)#.*$")
 NAMED_FILE = re.compile(r"# (?P<hash>sha(?:256|384|512):[0-9a-f]{64,128}) (?P<name>\S{1,255})")
-MAX_SHOWN = 20
 
 
 def read_native_lock(raw: bytes, python: str) -> list[Pin]:
@@ -76,7 +75,7 @@ def verify_install(native_lock: bytes, inventory: bytes, toolchain: Mapping[str,
     damaged = [f"{name}: {file}" for name, package in installed.items() for file in package.missing + package.modified]
     if absent or unexpected or other or damaged:
         raise InstallMismatchError(
-            absent=_shown(absent), unexpected=_shown(unexpected), other_version=_shown(other), damaged=_shown(damaged)
+            absent=tuple(absent), unexpected=tuple(unexpected), other_version=tuple(other), damaged=tuple(damaged)
         )
 
 
@@ -202,8 +201,3 @@ def _same_version(one: str, other: str) -> bool:
 
 def _purl(package: InstalledPackage) -> str:
     return f"pkg:pypi/{package.name}@{package.version.replace('+', '%2B').replace('!', '%21')}"
-
-
-def _shown(items: list[str]) -> tuple[str, ...]:
-    rest = len(items) - MAX_SHOWN
-    return (*sorted(items)[:MAX_SHOWN], *([f"and {rest} more"] if rest > 0 else []))

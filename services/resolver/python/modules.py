@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.resolver.paths import join
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -87,8 +89,3 @@ class LocalModules:
             if place
         )
         return tuple(dict.fromkeys(path for path in candidates if path))
-
-
-def join(directory: str, name: str) -> str:
-    """A path below a directory that may be the root."""
-    return f"{directory}/{name}" if directory else name

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ToolchainMissingError
+from services.resolver.paths import directories_above
 from services.resolver.python import target as targets
 from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_needs, detected_needs
 from services.resolver.python.detect import Detector
@@ -73,7 +74,7 @@ class PythonPlanner:
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
-        return targets.directories_above(target.program.removeprefix("./"))
+        return directories_above(target.program.removeprefix("./"))
 
     def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
         """See Planner."""
@@ -96,7 +97,7 @@ class PythonPlanner:
         if program.runs:
             detector.require(program.runs)
         detection = detector.run(program.starts)
-        directories = targets.directories_above(program.path)
+        directories = directories_above(program.path)
         request = request_of(files, context)
         manifest, notices = decisive_manifest(
             program.path, directories, request, context.given_lock, detection.requirements

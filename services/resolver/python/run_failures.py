@@ -9,10 +9,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from services.resolver.model import ImportFinding
+from services.resolver.paths import WORKSPACE
 from services.resolver.python.findings import finding_of_module
 from services.resolver.python.hints import find_hints
 from services.resolver.python.names import is_popular, meant
-from services.resolver.python.target import WORKSPACE
 
 MAX_TAIL_BYTES = 256 * 1024
 MAX_MESSAGE_LINES = 12

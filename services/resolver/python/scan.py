@@ -20,6 +20,7 @@ from services.resolver.python.excerpt import import_part
 from services.resolver.python.hints import Hint, find_hints
 from services.resolver.python.notebook import NOTEBOOK_SUFFIX, read_notebook
 from services.resolver.python.source import read_source
+from services.resolver.syntax import first_error_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,17 +104,6 @@ def scan_source(raw: bytes, python: tuple[int, ...], *, whole: bool = True) -> S
     if not problem and root.has_error:
         problem, line = "is not valid Python", first_error_line(root)
     return Scan(imports=tuple(imports), problem=problem, line=line, hints=tuple(find_hints(text.content)))
-
-
-def first_error_line(root: Node) -> int:
-    """The line of the first error that the parser recovered from."""
-    node = root
-    while not (node.is_error or node.is_missing):
-        broken = next((child for child in node.children if child.has_error or child.is_missing), None)
-        if broken is None:
-            break
-        node = broken
-    return int(node.start_point.row) + 1
 
 
 def _parse(content: bytes) -> Node:

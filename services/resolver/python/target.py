@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
-from services.resolver.python.modules import PACKAGE_FILE, SOURCE_SUFFIXES, join
+from services.resolver.paths import WORKSPACE, join
+from services.resolver.python.modules import PACKAGE_FILE, SOURCE_SUFFIXES
 from services.resolver.python.notebook import NOTEBOOK_SUFFIX
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from services.resolver.python.modules import LocalModules
 
 PYTHON = "python3"
-WORKSPACE = "/sandbox"
 # A program of the image that runs what Python cannot run by itself.
 NOTEBOOK_PROGRAM = "/usr/lib/qila/python/run_notebook.py"
 MAIN_FILE = "__main__.py"
@@ -67,14 +67,6 @@ def find_program(tree: Sequence[str], target: Target) -> str:
         if candidates:
             raise TargetAmbiguousError(candidates=tuple(candidates[:MAX_CANDIDATES]))
     raise TargetNotFoundError(program="")
-
-
-def directories_above(path: str) -> tuple[str, ...]:
-    """The directories that hold a file, the nearest first; the root is the empty string."""
-    found = [path.rpartition("/")[0]]
-    while found[-1]:
-        found.append(found[-1].rpartition("/")[0])
-    return tuple(found)
 
 
 def programs_at_root(paths: Iterable[str]) -> list[str]:
