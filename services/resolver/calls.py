@@ -16,7 +16,6 @@ from services.resolver.model import (
     Context,
     InstallReport,
     LockDiff,
-    LockedPackage,
     Lockfile,
     Plan,
     RenderedLock,
@@ -27,6 +26,7 @@ from services.resolver.model import (
     Selection,
     StepKind,
     Target,
+    Unmanaged,
     WorkspaceFile,
 )
 from services.resolver.plan import explain_install, explain_run, plan, render_lock, verify_install
@@ -146,17 +146,17 @@ class RenderSbom:
         """Answer in this process."""
         locks = [read_qila_lock(lock) for lock in self.locks]
         found = [_unmanaged(item) for item in self.unmanaged]
-        known = self.subject.unmanaged_known and None not in found
+        known = self.subject.unmanaged_known and all(item.complete for item in found)
         subject = replace(self.subject, unmanaged_known=known)
-        return render_sbom(subject, locks, chain.from_iterable(filter(None, found)), self.format)
+        return render_sbom(subject, locks, chain.from_iterable(item.packages for item in found), self.format)
 
 
-def _unmanaged(item: Inventory) -> list[LockedPackage] | None:
-    """The packages of an inventory; None where it is none: a program may have made it so, and the SBOM says it."""
+def _unmanaged(item: Inventory) -> Unmanaged:
+    """The packages of an inventory; where it is none, a program may have made it so, and the SBOM says it."""
     try:
         return planner_of(item.ecosystem).unmanaged_packages(item.content)
     except errors.InventoryError:
-        return None
+        return Unmanaged(packages=(), complete=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -367,6 +367,14 @@ class LockedPackage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unmanaged:
+    """What programs installed by themselves; `complete` unless an entry could not be read, or is no package."""
+
+    packages: tuple[LockedPackage, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedLock:
     """The canonical bytes of qila.lock.json, the number of packages, and the native lock for the world outside."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         StageProgress,
         StepKind,
         Target,
+        Unmanaged,
     )
 
 
@@ -64,7 +65,7 @@ class Planner(Protocol):
     ) -> list[LockedPackage]:
         """The packages of a verified install; `direct` holds the specifiers of the plan's requirements."""
 
-    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+    def unmanaged_packages(self, inventory: bytes) -> Unmanaged:
         """The packages of an inventory that no lock stands behind; raises InventoryError."""
 
     def public_lock(self, native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:

@@ -11,7 +11,7 @@ from services.resolver.go.inventory import read_inventory
 from services.resolver.go.licenses import license_of
 from services.resolver.go.names import purl_of
 from services.resolver.licenses import NO_ASSERTION
-from services.resolver.model import LockedPackage
+from services.resolver.model import LockedPackage, Unmanaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +56,7 @@ def locked_packages(direct: Iterable[str], native_lock: bytes, inventory: bytes)
     return packages
 
 
-def unmanaged_packages(inventory: bytes) -> list[LockedPackage]:
+def unmanaged_packages(inventory: bytes) -> Unmanaged:
     """The modules of an inventory that no lock stands behind; raises InventoryError."""
     packages = []
     for item in read_inventory(inventory).modules.values():
@@ -72,7 +72,7 @@ def unmanaged_packages(inventory: bytes) -> list[LockedPackage]:
                 direct=False,
             )
         )
-    return packages
+    return Unmanaged(packages=tuple(packages), complete=True)
 
 
 def compared_packages(content: bytes, name: str = NAME) -> list[LockedPackage]:

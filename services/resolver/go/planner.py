@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         StageProgress,
         StepKind,
         Target,
+        Unmanaged,
     )
 
 TOOL = "go"
@@ -104,7 +105,7 @@ class GoPlanner:
         del toolchain
         return lock.locked_packages(direct, native_lock, inventory)
 
-    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+    def unmanaged_packages(self, inventory: bytes) -> Unmanaged:
         """See Planner."""
         return lock.unmanaged_packages(inventory)
 

@@ -13,7 +13,7 @@ from services.resolver.java.inventory import read_inventory
 from services.resolver.java.licenses import license_of
 from services.resolver.java.locks import is_maven_lock, purl_of_id, read_maven_lock
 from services.resolver.licenses import NO_ASSERTION
-from services.resolver.model import LockedPackage
+from services.resolver.model import LockedPackage, Unmanaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,10 +50,11 @@ def locked_packages(direct: Iterable[str], native_lock: bytes, inventory: bytes)
     return [_package(item, poms, direct=item.direct or item.coordinate.name in named) for item in lock.packages]
 
 
-def unmanaged_packages(inventory: bytes) -> list[LockedPackage]:
+def unmanaged_packages(inventory: bytes) -> Unmanaged:
     """Jars that somebody put into the workspace: what they say of themselves, else what their name says."""
     found = [_by_hand(file) for file in read_inventory(inventory).values()]
-    return list({package.purl: package for package in found}.values())
+    packages = {package.purl: package for package in found}
+    return Unmanaged(packages=tuple(packages.values()), complete=True)
 
 
 def read_lock(lockfile: Lockfile) -> list[LockedPackage]:

@@ -25,7 +25,7 @@ from services.resolver.java.pom import MANIFEST as POM
 from services.resolver.java.release import release_of
 from services.resolver.java.scan import SUFFIX
 from services.resolver.java.sources import SourceTree
-from services.resolver.model import Notice, NoticeKind
+from services.resolver.model import Notice, NoticeKind, Unmanaged
 from services.resolver.paths import directories_above, join
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class JavaPlanner:
         del toolchain
         return lock.locked_packages(direct, native_lock, inventory)
 
-    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+    def unmanaged_packages(self, inventory: bytes) -> Unmanaged:
         """See Planner."""
         return lock.unmanaged_packages(inventory)
 

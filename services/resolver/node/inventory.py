@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.resolver.errors import InventoryError
 from services.resolver.inventories import list_of, matching, object_of, read_document, text_of, texts_of
 from services.resolver.node.names import NAME, VERSION, is_location
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_PACKAGES = 20_000
 MAX_ITEMS = 2_000
@@ -25,24 +28,41 @@ class InstalledPackage:
     needs: tuple[str, ...]
 
 
-def read_inventory(raw: bytes, *, lenient: bool = False) -> dict[str, InstalledPackage]:
-    """Read an inventory, by location; raises InventoryError, which says where.
+def read_inventory(raw: bytes) -> dict[str, InstalledPackage]:
+    """Read an inventory, by location; raises InventoryError, which says where."""
+    installed: dict[str, InstalledPackage] = {}
+    for path, item in _rows(raw):
+        _add(installed, path, _package(path, item))
+    return installed
 
-    Where no install was verified, anything may lie among the packages: `lenient` passes over rows that describe none.
+
+def read_unmanaged(raw: bytes) -> tuple[dict[str, InstalledPackage], bool]:
+    """Read what programs installed by hand, by location, and whether that is all of it.
+
+    Anything may lie among those packages: rows that describe none are left out. Raises InventoryError for what is no
+    inventory at all.
     """
     installed: dict[str, InstalledPackage] = {}
-    document = read_document(raw, ECOSYSTEM)
-    for index, item in enumerate(list_of("packages", document.get("packages"), MAX_PACKAGES)):
+    complete = not read_unknown(raw)
+    for path, item in _rows(raw):
         try:
-            package = _package(f"packages[{index}]", item)
+            package = _package(path, item)
         except InventoryError:
-            if lenient:
-                continue
-            raise
-        if package.location in installed:
-            raise InventoryError(path=f"packages[{index}].location", reason=f"{package.location} is there twice")
-        installed[package.location] = package
-    return installed
+            complete = False
+            continue
+        _add(installed, path, package)
+    return installed, complete
+
+
+def _rows(raw: bytes) -> Iterator[tuple[str, Any]]:
+    packages = list_of("packages", read_document(raw, ECOSYSTEM).get("packages"), MAX_PACKAGES)
+    return ((f"packages[{index}]", item) for index, item in enumerate(packages))
+
+
+def _add(installed: dict[str, InstalledPackage], path: str, package: InstalledPackage) -> None:
+    if package.location in installed:
+        raise InventoryError(path=f"{path}.location", reason=f"{package.location} is there twice")
+    installed[package.location] = package
 
 
 def read_unknown(raw: bytes) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import InstallMismatchError
-from services.resolver.model import LockedPackage
-from services.resolver.node.inventory import read_inventory, read_unknown
+from services.resolver.model import LockedPackage, Unmanaged
+from services.resolver.node.inventory import read_inventory, read_unknown, read_unmanaged
 from services.resolver.node.licenses import license_of
 from services.resolver.node.locks import lock_drift, read_lock, reads_lock, shown_locations
 from services.resolver.node.names import MODULES, found_from, hashes_of, purl_of, split_specifier
@@ -72,12 +72,13 @@ def locked_packages(
     return _described(read_inventory(inventory), read_npm_lock(native_lock).entries, wanted)
 
 
-def unmanaged_packages(inventory: bytes) -> list[LockedPackage]:
+def unmanaged_packages(inventory: bytes) -> Unmanaged:
     """The packages of an inventory that no lock stands behind, as far as they have a name and a version.
 
     Raises InventoryError for what is no inventory.
     """
-    return _described(read_inventory(inventory, lenient=True), {}, set())
+    installed, complete = read_unmanaged(inventory)
+    return Unmanaged(packages=tuple(_described(installed, {}, set())), complete=complete)
 
 
 def public_lock(native_lock: bytes, registry_urls: Mapping[str, str]) -> bytes:

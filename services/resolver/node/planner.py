@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         StageProgress,
         StepKind,
         Target,
+        Unmanaged,
     )
     from services.resolver.node.detect import Detection
     from services.resolver.node.package import Package
@@ -118,7 +119,7 @@ class NodePlanner:
         """See Planner."""
         return lock.locked_packages(direct, native_lock, inventory, toolchain)
 
-    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+    def unmanaged_packages(self, inventory: bytes) -> Unmanaged:
         """See Planner."""
         return lock.unmanaged_packages(inventory)
 

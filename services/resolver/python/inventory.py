@@ -51,20 +51,24 @@ def read_inventory(raw: bytes) -> list[InstalledPackage]:
     return installed
 
 
-def read_unmanaged(raw: bytes) -> list[InstalledPackage]:
-    """Read what programs installed by hand: entries that are no packages are left out, and the first of a name counts.
+def read_unmanaged(raw: bytes) -> tuple[list[InstalledPackage], bool]:
+    """Read what programs installed by hand, and whether that is all of it: entries that are no packages are left out.
+
+    Of several of a name the first counts: it is the one that Python imports.
 
     Raises InventoryError for what is no inventory at all.
     """
     packages, machine = _entries(raw)
     found: dict[str, InstalledPackage] = {}
+    complete = True
     for index, item in enumerate(packages):
         try:
             package = _package(f"packages[{index}]", item, machine)
         except InventoryError:
+            complete = False
             continue
         found.setdefault(package.name, package)
-    return list(found.values())
+    return list(found.values()), complete
 
 
 def _entries(raw: bytes) -> tuple[list[Any], str]:

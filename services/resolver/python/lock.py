@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from services.resolver.errors import InstallMismatchError, InventoryError, LockError
-from services.resolver.model import LockedPackage
+from services.resolver.model import LockedPackage, Unmanaged
 from services.resolver.python.artefacts import LockedFile, installed_file
 from services.resolver.python.environment import UnreadableMarkerError, holds, marker_environment
 from services.resolver.python.inventory import InstalledPackage, read_inventory, read_unmanaged
@@ -93,12 +93,14 @@ def locked_packages(
     return [_locked(package, hashes, wanted, requirers, installed) for package in installed.values()]
 
 
-def unmanaged_packages(inventory: bytes, python: str) -> list[LockedPackage]:
+def unmanaged_packages(inventory: bytes, python: str) -> Unmanaged:
     """The packages that somebody installed by hand: without hashes, and direct unless another one requires them."""
-    installed = {package.name: package for package in read_unmanaged(inventory)}
+    packages, complete = read_unmanaged(inventory)
+    installed = {package.name: package for package in packages}
     requirers = _requirers(installed, (), python)
     direct = installed.keys() - requirers.keys()
-    return [_locked(package, {}, set(direct), requirers, installed) for package in installed.values()]
+    found = [_locked(package, {}, set(direct), requirers, installed) for package in installed.values()]
+    return Unmanaged(packages=tuple(found), complete=complete)
 
 
 def _locked(

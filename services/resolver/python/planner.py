@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         StageProgress,
         StepKind,
         Target,
+        Unmanaged,
     )
 
 PROGRAM_SUFFIXES = (*SOURCE_SUFFIXES, NOTEBOOK_SUFFIX)
@@ -140,7 +141,7 @@ class PythonPlanner:
         """See Planner."""
         return locked_packages(direct, native_lock, inventory, toolchain)
 
-    def unmanaged_packages(self, inventory: bytes) -> list[LockedPackage]:
+    def unmanaged_packages(self, inventory: bytes) -> Unmanaged:
         """See Planner."""
         return unmanaged_packages(inventory, SANDBOX_PYTHON)
 

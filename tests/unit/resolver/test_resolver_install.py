@@ -264,7 +264,9 @@ def test_previous_lock_is_a_preference_only() -> None:
 
 
 def test_packages_installed_by_hand() -> None:
-    requests, idna = sorted(unmanaged_packages(inventory(IDNA, REQUESTS), "3.13.5"), key=lambda item: not item.direct)
+    unmanaged = unmanaged_packages(inventory(IDNA, REQUESTS), "3.13.5")
+    requests, idna = sorted(unmanaged.packages, key=lambda item: not item.direct)
+    assert unmanaged.complete
     assert (requests.name, requests.direct, requests.hashes) == ("requests", True, ())
     assert (idna.direct, idna.license, idna.required_by) == (False, "BSD-3-Clause", (requests.purl,))
 

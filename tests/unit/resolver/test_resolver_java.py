@@ -165,7 +165,7 @@ def test_a_jar_put_there_by_hand_is_named_by_what_it_says() -> None:
     rows = inventory(
         file("gson.jar", group="com.google.code.gson", artifact="gson", version="2.9"), file("x-1.2.jar"), file("y.jar")
     )
-    purls = [package.purl for package in unmanaged_packages(rows)]
+    purls = [package.purl for package in unmanaged_packages(rows).packages]
     assert purls == ["pkg:maven/com.google.code.gson/gson@2.9", "pkg:generic/x@1.2", f"pkg:generic/y@{ONE[:12]}"]
 
 

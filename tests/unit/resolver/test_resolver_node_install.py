@@ -322,7 +322,7 @@ def test_what_is_installed_is_described_the_same_whoever_locked_it() -> None:
     assert packages["pkg:npm/ms@2.0.0"].required_by == packages["pkg:npm/ms@2.0.0"].locations == ()
     assert packages["pkg:npm/left-pad@1.2.0"].locations == ("node_modules/lp",)
     assert [purl for purl, package in packages.items() if not package.direct] == ["pkg:npm/ms@2.1.2"]
-    assert {package.purl for package in unmanaged_packages(INSTALLED)} == set(packages)
+    assert {package.purl for package in unmanaged_packages(INSTALLED).packages} == set(packages)
     content = lock_to_json("node", packages.values(), {"node": "24"})
     package_json, again = given_lock_files(Lockfile(name="qila.lock.json", content=content))
     assert json.loads(package_json)["dependencies"]["lp"] == "npm:left-pad@1.2.0"
@@ -389,7 +389,8 @@ def test_what_lies_about_hides_no_package() -> None:
         row("node_modules/d", "1", license=7),
     ]
     found = unmanaged_packages(inventory(*odd, row("node_modules/good", "1.0.0")))
-    assert [package.purl for package in found] == ["pkg:npm/good@1.0.0"]
+    assert [package.purl for package in found.packages] == ["pkg:npm/good@1.0.0"]
+    assert not found.complete
     for none in (b"", b"[]", b'{"format": 1, "ecosystem": "node", "packages": {}}'):
         with pytest.raises(InventoryError):
             unmanaged_packages(none)

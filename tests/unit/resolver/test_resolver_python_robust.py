@@ -82,7 +82,9 @@ def test_requirement_of_a_package_that_cannot_be_read_is_skipped(marker: str) ->
 def test_unmanaged_entries_that_are_no_packages_are_left_out() -> None:
     twice = [installed("a", "!!", "b"), installed("A", version="2.0")]
     raw = inventory(*twice, installed("a b"), 5, installed("c", classifiers=1), installed("b"))
-    found = {item.name: (item.version, item.required_by) for item in unmanaged_packages(raw, "3.13.5")}
+    unmanaged = unmanaged_packages(raw, "3.13.5")
+    found = {item.name: (item.version, item.required_by) for item in unmanaged.packages}
+    assert not unmanaged.complete
     assert found == {"a": ("1.0", ()), "b": ("1.0", ("pkg:pypi/a@1.0",))}
 
 
