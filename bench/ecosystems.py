@@ -25,9 +25,16 @@ class Ecosystem:
     script: str
     tools: str
 
+    # What the source must hold beside, so that by hand too the added dependency is not taken for a needless one.
+    use_of_more: tuple[str, str] = ("", "")
+
     @property
     def changed_source(self) -> str:
         return self.source.replace("one", "two")
+
+    @property
+    def source_with_more(self) -> str:
+        return self.changed_source.replace(*self.use_of_more) if self.use_of_more[0] else self.changed_source
 
 
 PYTHON = Ecosystem(
@@ -64,6 +71,7 @@ GO = Ecosystem(
     more_requirements="module example.com/bench\n\ngo 1.24\n\n"
     "require (\n\tgithub.com/google/uuid v1.6.0\n\tgithub.com/spf13/pflag v1.0.5\n\tgopkg.in/yaml.v3 v3.0.1\n)\n",
     script="go mod tidy && go run .",
+    use_of_more=('\t"gopkg.in', '\t_ "github.com/spf13/pflag"\n\t"gopkg.in'),
     tools="`go mod tidy` and `go run`",
 )
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -134,7 +142,7 @@ def cycle(stack: Stack, ecosystem: Ecosystem, *, by_hand: bool) -> dict[str, flo
         "first exec": (ecosystem.source, ecosystem.requirements),
         "second exec": (ecosystem.source, ecosystem.requirements),
         "exec after one line changed": (ecosystem.changed_source, ecosystem.requirements),
-        "exec after one dependency was added": (ecosystem.changed_source, ecosystem.more_requirements),
+        "exec after one dependency was added": (ecosystem.source_with_more, ecosystem.more_requirements),
     }
     found: dict[str, float] = {}
     before = ("", "")
