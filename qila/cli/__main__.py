@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from google.protobuf.json_format import MessageToJson
 
-from qila.cli import exits, files, locks, plans, policies, stack
+from qila.cli import exits, files, forwarding, locks, plans, policies, stack
 from qila.cli.options import address_option
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
 from qila.cli.render import Renderer, printable
@@ -50,7 +50,17 @@ def cli() -> None:
     """Run code that nobody has read yet: Qila finds what it needs, installs it once, runs it behind a wall."""
 
 
-for _command in (files.put, files.ls, files.get, files.rm, locks.lock, locks.sbom, locks.diff, plans.plan):
+for _command in (
+    files.put,
+    files.ls,
+    files.get,
+    files.rm,
+    locks.lock,
+    locks.sbom,
+    locks.diff,
+    plans.plan,
+    forwarding.forward,
+):
     cli.add_command(_command)
 
 

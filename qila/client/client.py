@@ -11,6 +11,7 @@ from grpc.experimental import ChannelOptions
 from qila.client.egress import egress_records
 from qila.client.errors import translated
 from qila.client.execs import ExecStream, new_exec_id
+from qila.client.port_streams import PortStream
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -206,6 +207,10 @@ class Client:
         request = pb.CancelExecRequest(sandbox_id=sandbox_id, exec_id=exec_id)
         with translated():
             self._stub.CancelExec(request, timeout=self._call_seconds)
+
+    def connect_port(self, sandbox_id: str, port: int) -> PortStream:
+        """Connects to a program of the sandbox that listens on a TCP port; close it when done."""
+        return PortStream(self._stub, sandbox_id, port)
 
     def lock(self, sandbox_id: str, exec_id: str = "") -> pb.GetLockResponse:
         """The lockfile of an exec's environment; of the newest that has one by default."""

@@ -41,6 +41,29 @@ class ProcessExistsError(ExecutorError):
 
 
 @dataclass
+class PortClosedError(ExecutorError):
+    """No program of the sandbox listens on the port."""
+
+    port: int
+    error: str
+
+    def __str__(self) -> str:
+        hint = "start the server first; it must listen on 127.0.0.1, 0.0.0.0 or ::"
+        return f"nothing in the sandbox takes connections on port {self.port} ({self.error}): {hint}"
+
+
+@dataclass
+class PortBrokenError(ExecutorError):
+    """The program broke a connection off."""
+
+    port: int
+    error: str
+
+    def __str__(self) -> str:
+        return f"the program broke the connection to port {self.port} off ({self.error})"
+
+
+@dataclass
 class OffsetError(ExecutorError):
     """An offset lies beyond the end of an ended stream."""
 

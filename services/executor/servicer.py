@@ -18,6 +18,7 @@ from services.executor.egress_wire import pack_entry, pack_policy, unpack_policy
 from services.executor.files import check_path
 from services.executor.ids import is_process_id
 from services.executor.limits import grant
+from services.executor.port_wire import connect_port
 from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES, Process, ProcessEnd, ProcessSpec, Started
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
@@ -65,6 +66,8 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.SandboxNotFoundError: (ErrorCode.NOT_FOUND, "SANDBOX_NOT_FOUND"),
     errors.ProcessNotFoundError: (ErrorCode.NOT_FOUND, "PROCESS_NOT_FOUND"),
     errors.ProcessExistsError: (ErrorCode.ALREADY_EXISTS, "PROCESS_EXISTS"),
+    errors.PortClosedError: (ErrorCode.FAILED_PRECONDITION, "PORT_CLOSED"),
+    errors.PortBrokenError: (ErrorCode.ABORTED, "PORT_BROKEN"),
     errors.OffsetError: (ErrorCode.OUT_OF_RANGE, "OFFSET_BEYOND_END"),
     errors.HostNotAllowedError: (ErrorCode.INVALID_ARGUMENT, "HOST_NOT_ALLOWED"),
     errors.LimitError: (ErrorCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
@@ -267,6 +270,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             async with aclosing(batches):
                 async for batch in batches:
                     yield pb.ListEgressResponse(records=[pack_entry(entry) for entry in batch])
+
+    async def ConnectPort(
+        self, request_iterator: AsyncIterator[pb.ConnectPortRequest], context: Context
+    ) -> AsyncIterator[pb.ConnectPortResponse]:
+        """See the proto."""
+        with wire_errors():
+            responses = connect_port(self._sandboxes, request_iterator)
+            async with aclosing(responses):
+                async for response in responses:
+                    yield response
 
     def _pack(self, sandbox: Sandbox) -> pb.Sandbox:
         packed = _pack_sandbox(sandbox)

@@ -125,6 +125,17 @@ class ExecutorClient:
             )
         return response.policy
 
+    async def connect_port(
+        self, requests: AsyncIterator[executor.ConnectPortRequest]
+    ) -> AsyncGenerator[executor.ConnectPortResponse, None]:
+        call = self._stub.ConnectPort(requests)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
     async def list_egress(
         self, request: executor.ListEgressRequest
     ) -> AsyncGenerator[executor.ListEgressResponse, None]:

@@ -64,6 +64,8 @@ class FakeSandbox:
     egress: executor.EgressPolicy = field(default_factory=executor.EgressPolicy)
     records: list[executor.EgressRecord] = field(default_factory=list)
     bell: Bell = field(default_factory=Bell)
+    # By port: what a server there answers to each chunk; nothing where it has closed its side.
+    servers: dict[int, Callable[[bytes], bytes]] = field(default_factory=dict)
     unmanaged: dict[str, str] = field(default_factory=dict)
 
     def decide(self, **fields: Any) -> None:
@@ -246,6 +248,20 @@ class FakeExecutor:
                 return
             if after >= len(sandbox.records):
                 await sandbox.bell.wait()
+
+    async def connect_port(
+        self, requests: AsyncIterator[executor.ConnectPortRequest]
+    ) -> AsyncGenerator[executor.ConnectPortResponse, None]:
+        header = (await anext(aiter(requests))).header
+        server = self._sandbox(header.sandbox_id).servers.get(header.port)
+        if server is None:
+            raise failed_precondition("PORT_CLOSED", f"nothing in the sandbox takes connections on port {header.port}")
+        yield executor.ConnectPortResponse(connected=executor.PortConnected())
+        async for request in requests:
+            if request.HasField("end"):
+                break
+            yield executor.ConnectPortResponse(chunk=server(request.chunk))
+        yield executor.ConnectPortResponse(end=executor.PortEnd())
 
     async def _live(self, process: FakeProcess) -> None:
         program = self.programs.get(process.spec.argv[0])

@@ -59,6 +59,11 @@ class ExecutorPort(Protocol):
 
     async def set_egress_policy(self, sandbox_id: str, policy: executor.EgressPolicy) -> executor.EgressPolicy: ...
 
+    def connect_port(
+        self, requests: AsyncIterator[executor.ConnectPortRequest]
+    ) -> AsyncGenerator[executor.ConnectPortResponse, None]:
+        """The header comes first; closing the generator closes the connection."""
+
     def list_egress(self, request: executor.ListEgressRequest) -> AsyncGenerator[executor.ListEgressResponse, None]: ...
 
 

@@ -18,6 +18,7 @@ from services.gateway import checks
 from services.gateway.conductor import Conductor
 from services.gateway.documents import Documents
 from services.gateway.egress import egress_record, from_executor, to_executor
+from services.gateway.forwarding import connect_port
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.store.port import ExecRecord, SandboxRecord, Store
 from services.gateway.watching import watch
@@ -206,6 +207,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         async with aclosing(self._executor.list_egress(asked)) as responses:
             async for response in responses:
                 yield pb.ListEgressResponse(records=[egress_record(record) for record in response.records])
+
+    async def ConnectPort(
+        self, request_iterator: AsyncIterator[pb.ConnectPortRequest], context: Any
+    ) -> AsyncIterator[pb.ConnectPortResponse]:
+        async with aclosing(connect_port(self._executor, request_iterator, self._known)) as responses:
+            async for response in responses:
+                yield response
 
     async def _known(self, sandbox_id: str) -> SandboxRecord:
         checks.check_sandbox_id(sandbox_id)

@@ -46,6 +46,10 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
         async for event in self._fake.attach_process(request):
             yield pb.AttachProcessResponse(event=event)
 
+    async def ConnectPort(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        async for response in self._fake.connect_port(request_iterator):
+            yield response
+
     async def SurveyWorkspace(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         survey = await self._fake.survey(request.sandbox_id)
         for entry in survey.entries:
@@ -70,7 +74,7 @@ async def port(request: pytest.FixtureRequest, fake: FakeExecutor) -> AsyncItera
     if request.param == "memory":
         yield fake
         return
-    servicer = Servicer(fake)  # type: ignore[abstract]  # the suite uses four of the calls
+    servicer = Servicer(fake)  # type: ignore[abstract]  # the suite uses a few of the calls
     with tempfile.TemporaryDirectory(prefix="qila-") as directory:
         server = await build_server(
             ServerConfig(address=f"unix:{directory}/x.sock", service_names=("qila.executor.v1.ExecutorService",)),
@@ -127,3 +131,25 @@ async def test_process_is_run_joined_and_attached(port: ExecutorPort, sandbox_id
     with pytest.raises(QilaError) as caught:
         await anext(port.run_process(other))
     assert caught.value.code is ErrorCode.ALREADY_EXISTS
+
+
+async def test_a_port_answers_and_ends(port: ExecutorPort, fake: FakeExecutor, sandbox_id: str) -> None:
+    fake.sandboxes[sandbox_id].servers[8000] = bytes.upper
+
+    async def requests() -> AsyncIterator[pb.ConnectPortRequest]:
+        yield pb.ConnectPortRequest(header=pb.PortHeader(sandbox_id=sandbox_id, port=8000))
+        yield pb.ConnectPortRequest(chunk=b"question")
+        yield pb.ConnectPortRequest(end=pb.PortEnd())
+
+    parts = [response async for response in port.connect_port(requests())]
+    assert [part.WhichOneof("part") for part in parts] == ["connected", "chunk", "end"]
+    assert parts[1].chunk == b"QUESTION"
+
+
+async def test_a_port_where_nothing_listens(port: ExecutorPort, sandbox_id: str) -> None:
+    async def requests() -> AsyncIterator[pb.ConnectPortRequest]:
+        yield pb.ConnectPortRequest(header=pb.PortHeader(sandbox_id=sandbox_id, port=8000))
+
+    with pytest.raises(QilaError) as caught:
+        _ = [response async for response in port.connect_port(requests())]
+    assert (caught.value.code, caught.value.reason) == (ErrorCode.FAILED_PRECONDITION, "PORT_CLOSED")

@@ -8,14 +8,18 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import forking, linux, relay
 from .calls import Calls
 from .connection import Connection
 from .frames import FrameError, Header
 from .loop import READ, Loop
+from .ports import Ports
 from .processes import Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 PROTOCOL = 1
 CONTROL = "/run/qila/control.sock"
@@ -40,6 +44,8 @@ class Daemon:
         self._watch_signals()
         self._processes = Processes(self._loop, self._send, self._has_room)
         self._calls = Calls(self._loop, self._send, self._balance, self._reap)
+        self._ports = Ports(self._loop, self._send, self._has_room)
+        self._handlers = self._orders()
         self._start_relay()
 
     def run(self) -> None:
@@ -107,6 +113,7 @@ class Daemon:
         self._resumed = False
         self._processes.disconnect()
         self._calls.abort_all()
+        self._ports.drop_all()
         self._dial_later()
 
     def _receive(self) -> None:
@@ -124,27 +131,32 @@ class Daemon:
         kind = header["type"]
         if not self._resumed and kind != "resume":
             raise FrameError(f"{kind} before resume")
-        match kind:
-            case "resume":
-                self._resumed = True
-                self._pause = _FIRST_PAUSE_SECONDS
-                self._processes.resume(header)
-            case "start":
-                self._processes.start(header)
-            case "ack":
-                self._processes.acknowledge(header)
-            case "cancel":
-                self._processes.cancel(header)
-            case "forget":
-                self._processes.forget(header)
-            case "call":
-                self._calls.start(header)
-            case "chunk" | "credit":
-                self._calls.tell(header, payload)
-            case "abort":
-                self._calls.abort(header)
-            case _:
-                raise FrameError(f"unknown type {kind}")
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise FrameError(f"unknown type {kind}")
+        handler(header, payload)
+
+    def _orders(self) -> Mapping[str, Callable[[Header, bytes], None]]:
+        """What is done with a frame of each type."""
+        processes, calls, ports = self._processes, self._calls, self._ports
+        return {
+            "resume": lambda header, _: self._resume(header),
+            "start": lambda header, _: processes.start(header),
+            "ack": lambda header, _: processes.acknowledge(header),
+            "cancel": lambda header, _: processes.cancel(header),
+            "forget": lambda header, _: processes.forget(header),
+            "call": lambda header, _: calls.start(header),
+            "chunk": calls.tell,
+            "credit": calls.tell,
+            "abort": lambda header, _: calls.abort(header),
+            "connect": lambda header, _: ports.connect(header),
+            **dict.fromkeys(("bytes", "taken", "shut", "drop"), ports.tell),
+        }
+
+    def _resume(self, header: Header) -> None:
+        self._resumed = True
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._processes.resume(header)
 
     def _send(self, header: Header, payload: bytes) -> None:
         if self._connection is not None:
@@ -158,6 +170,7 @@ class Daemon:
         """Read each side only while the other takes what it says."""
         self._balance_calls()
         self._processes.pump()
+        self._ports.pump()
         if self._connection is not None:
             self._connection.read_on(wanted=not self._calls.is_full)
 

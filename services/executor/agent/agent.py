@@ -26,6 +26,8 @@ from services.executor.agent.frames import (
     read_frame,
     text_field,
 )
+from services.executor.agent.ports import FRAMES as PORT_FRAMES
+from services.executor.agent.ports import PortTable
 from services.executor.errors import AgentUnavailableError, FileCallError, ProtocolError
 
 PROTOCOL_VERSION = 1
@@ -127,6 +129,7 @@ class Agent:
         self._acknowledge: dict[str, Mapping[str, int]] = {}
         self._server: asyncio.Server | None = None
         self._connections = 0
+        self.ports = PortTable(sandbox_id, self.send_and_drain)
 
     async def listen(self, listener: socket.socket) -> None:
         """Accepts sandboxd on a bound and listening unix socket, which it owns from now on."""
@@ -249,6 +252,8 @@ class Agent:
                 call = self._calls.get(count_field(header, "call"))
                 if call is not None:
                     call.feed(frame)
+            case kind if kind in PORT_FRAMES:
+                self.ports.hear(header, frame.payload)
             case other:
                 raise ProtocolError(f"a frame of unknown type {other[:40]!r}")
 
@@ -264,6 +269,7 @@ class Agent:
         self._connected.clear()
         for call in self._calls.values():
             call.lose()
+        self.ports.lose()
         self._events.disconnected()
 
 

@@ -114,6 +114,11 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
                 _registered_method=True)
+        self.ConnectPort = channel.stream_stream(
+                '/qila.executor.v1.ExecutorService/ConnectPort',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.FromString,
+                _registered_method=True)
         self.GetStorage = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/GetStorage',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageRequest.SerializeToString,
@@ -270,6 +275,18 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConnectPort(self, request_iterator, context):
+        """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+        ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+        only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+        the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+        there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+        INVALID_ARGUMENT: a port or a message that breaks its rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStorage(self, request, context):
         """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator.
         """
@@ -359,6 +376,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.ListEgress,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.SerializeToString,
+            ),
+            'ConnectPort': grpc.stream_stream_rpc_method_handler(
+                    servicer.ConnectPort,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.SerializeToString,
             ),
             'GetStorage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStorage,
@@ -798,6 +820,33 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/ListEgress',
             qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.ListEgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConnectPort(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.executor.v1.ExecutorService/ConnectPort',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -117,6 +117,14 @@ class ExecutorServiceStub:
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
     open for this sandbox.
     """
+    ConnectPort: _grpc.StreamStreamMultiCallable[_executor_pb2.ConnectPortRequest, _executor_pb2.ConnectPortResponse]
+    """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+    ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+    only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+    the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+    there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+    INVALID_ARGUMENT: a port or a message that breaks its rule.
+    """
     GetStorage: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]
     """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
@@ -200,6 +208,14 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     not start it. A repeat gives the same records, as far as they are kept.
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
     open for this sandbox.
+    """
+    ConnectPort: _aio.StreamStreamMultiCallable[_executor_pb2.ConnectPortRequest, _executor_pb2.ConnectPortResponse]  # type: ignore[assignment]
+    """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+    ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+    only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+    the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+    there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+    INVALID_ARGUMENT: a port or a message that breaks its rule.
     """
     GetStorage: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]  # type: ignore[assignment]
     """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
@@ -377,6 +393,20 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         not start it. A repeat gives the same records, as far as they are kept.
         NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id or verdict breaks its rule. RESOURCE_EXHAUSTED: 32 streams are
         open for this sandbox.
+        """
+
+    @_abc_1.abstractmethod
+    def ConnectPort(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.ConnectPortRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ConnectPortResponse], _abc.AsyncIterator[_executor_pb2.ConnectPortResponse]]:
+        """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+        ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+        only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+        the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+        there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+        INVALID_ARGUMENT: a port or a message that breaks its rule.
         """
 
     @_abc_1.abstractmethod

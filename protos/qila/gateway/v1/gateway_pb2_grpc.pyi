@@ -108,6 +108,14 @@ class GatewayServiceStub:
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
     for this sandbox.
     """
+    ConnectPort: _grpc.StreamStreamMultiCallable[_gateway_pb2.ConnectPortRequest, _gateway_pb2.ConnectPortResponse]
+    """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+    ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+    only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+    the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+    there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+    INVALID_ARGUMENT: a port or a message that breaks its rule.
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -182,6 +190,14 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
     NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
     for this sandbox.
+    """
+    ConnectPort: _aio.StreamStreamMultiCallable[_gateway_pb2.ConnectPortRequest, _gateway_pb2.ConnectPortResponse]  # type: ignore[assignment]
+    """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+    ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+    only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+    the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+    there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+    INVALID_ARGUMENT: a port or a message that breaks its rule.
     """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -356,6 +372,20 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         it comes, which a gap in the sequence tells. After a lost connection, go on with the last sequence that came.
         NOT_FOUND: no such sandbox. INVALID_ARGUMENT: exec_id has no exec id's form. RESOURCE_EXHAUSTED: 32 streams are open
         for this sandbox.
+        """
+
+    @_abc_1.abstractmethod
+    def ConnectPort(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.ConnectPortRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ConnectPortResponse], _abc.AsyncIterator[_gateway_pb2.ConnectPortResponse]]:
+        """Connects to a TCP port that a program in the sandbox listens on, at 127.0.0.1 or else ::1 there, and carries bytes both
+        ways; each way has an end of its own, and the stream ends with the second. A side that does not take its bytes slows
+        only the other, and 256 KiB are on their way at most. A caller that leaves closes the connection. While it is open
+        the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
+        there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
+        INVALID_ARGUMENT: a port or a message that breaks its rule.
         """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,73 @@
+"""`qila forward`: ports of this machine that lead into a sandbox."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from qila.cli.options import address_option
+from qila.client import Client, QilaError
+from qila.client.port_streams import Forwarder, listen
+
+if TYPE_CHECKING:
+    import socket
+
+_LAST_PORT: Final = 65535
+
+
+class PortPair(click.ParamType[tuple[int, int]]):
+    """`[LOCAL:]PORT`, as (local, remote)."""
+
+    name = "port pair"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """The two numbers; fails with what is expected."""
+        if isinstance(value, tuple):
+            return value
+        local, _, remote = str(value).rpartition(":")
+        numbers = [part for part in (local or remote, remote) if part.isdecimal() and int(part) <= _LAST_PORT]
+        if len(numbers) != 2 or not int(remote):  # noqa: PLR2004 - a pair
+            self.fail(f"{value!r} is not [LOCAL:]PORT, as 8000 or 9000:8000; LOCAL 0 takes a free port", param, ctx)
+        return int(numbers[0]), int(numbers[1])
+
+
+@click.command()
+@address_option
+@click.argument("sandbox")
+@click.argument("ports", nargs=-1, required=True, type=PortPair(), metavar="[LOCAL:]PORT...")
+def forward(*, address: str, sandbox: str, ports: tuple[tuple[int, int], ...]) -> None:
+    """Reach TCP ports that programs in a sandbox listen on, at 127.0.0.1 of this machine, until Ctrl-C.
+
+    A connection that comes before the program listens is closed, and it is said why.
+    """
+    with Client(address) as client:
+        # One clear answer for a sandbox that is not there.
+        client.sandbox(sandbox)
+        forwarders = []
+        try:
+            for local, remote in ports:
+                listener = _listen(local)
+                forwarder = Forwarder(functools.partial(client.connect_port, sandbox, remote), listener, _report)
+                forwarders.append(forwarder)
+                threading.Thread(target=forwarder.serve, daemon=True).start()
+                click.echo(f"127.0.0.1:{listener.getsockname()[1]} leads to port {remote} of {sandbox}")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return
+        finally:
+            for forwarder in forwarders:
+                forwarder.close()
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return listen(port)
+    except OSError as error:
+        raise click.ClickException(f"127.0.0.1:{port}: {error.strerror}; choose another: LOCAL:PORT") from error
+
+
+def _report(error: QilaError) -> None:
+    click.echo(f"qila: {error}", err=True)
