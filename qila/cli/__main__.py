@@ -60,6 +60,7 @@ for _command in (
     locks.diff,
     plans.plan,
     forwarding.forward,
+    forwarding.preview,
 ):
     cli.add_command(_command)
 

@@ -62,6 +62,17 @@ def forward(*, address: str, sandbox: str, ports: tuple[tuple[int, int], ...]) -
                 forwarder.close()
 
 
+@click.command()
+@address_option
+@click.option("--ttl", type=click.FloatRange(min=1, max=86_400), help="Seconds for which the URL works; one hour.")
+@click.argument("sandbox")
+@click.argument("port", type=click.IntRange(1, _LAST_PORT))
+def preview(*, address: str, ttl: float | None, sandbox: str, port: int) -> None:
+    """Print a URL at which a browser on this machine sees an HTTP server in the sandbox. Whoever has it may use it."""
+    with Client(address) as client:
+        click.echo(client.preview(sandbox, port, ttl).url)
+
+
 def _listen(port: int) -> socket.socket:
     try:
         return listen(port)

@@ -212,6 +212,14 @@ class Client:
         """Connects to a program of the sandbox that listens on a TCP port; close it when done."""
         return PortStream(self._stub, sandbox_id, port)
 
+    def preview(self, sandbox_id: str, port: int, seconds: float | None = None) -> pb.CreatePreviewResponse:
+        """A URL at which browsers reach an HTTP server in the sandbox, for an hour unless `seconds` says otherwise."""
+        request = pb.CreatePreviewRequest(sandbox_id=sandbox_id, port=port)
+        if seconds is not None:
+            request.ttl.FromTimedelta(timedelta(seconds=seconds))
+        with translated():
+            return self._stub.CreatePreview(request, timeout=self._call_seconds)
+
     def lock(self, sandbox_id: str, exec_id: str = "") -> pb.GetLockResponse:
         """The lockfile of an exec's environment; of the newest that has one by default."""
         request = pb.GetLockRequest(sandbox_id=sandbox_id, exec_id=exec_id)

@@ -13,6 +13,8 @@ from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway.conductor import Conductor
 from services.gateway.config import GatewayConfig, read_config
 from services.gateway.executor_client import ExecutorClient
+from services.gateway.preview.links import read_key
+from services.gateway.preview.server import PreviewServer
 from services.gateway.resolver_client import ResolverClient
 from services.gateway.servicer import GatewayServicer
 from services.gateway.store.sql import SqlStore, open_store, upgrade
@@ -48,12 +50,16 @@ async def main(config: GatewayConfig) -> None:
             store=store,
             config=config.conductor,
         )
+        preview = await _previews(config, executor)
+        if preview is not None:
+            stack.push_async_callback(preview.close)
         servicer = GatewayServicer(
             conductor=conductor,
             executor_port=executor,
             resolver_port=resolver,
             store=store,
             patience=config.conductor.patience,
+            preview_links=None if preview is None else preview.links,
         )
         server = await build_server(
             ServerConfig(address=config.address, service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),
@@ -67,6 +73,18 @@ async def main(config: GatewayConfig) -> None:
         finally:
             recovering.cancel()
             await asyncio.gather(recovering, return_exceptions=True)
+
+
+async def _previews(config: GatewayConfig, executor: ExecutorClient) -> PreviewServer | None:
+    if config.preview_address is None:
+        return None
+    try:
+        key = await asyncio.to_thread(read_key, config.preview_key)
+    except OSError as error:
+        raise StartError(f"the key of previews cannot be used: {error}") from error
+    server = PreviewServer(executor, key)
+    await server.start(*config.preview_address)
+    return server
 
 
 async def _open(config: GatewayConfig) -> SqlStore:

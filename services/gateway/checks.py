@@ -20,7 +20,11 @@ MAX_OUTPUT_LIMIT: Final = 1 << 30
 MAX_RUN_SECONDS: Final = 24 * 3600
 MAX_INSTALL_SECONDS: Final = 3600
 MAX_LOCK_BYTES: Final = 16 << 20
+MAX_PREVIEW_SECONDS: Final = 24 * 3600
+DEFAULT_PREVIEW_SECONDS: Final = 3600
 _MAX_PATH_BYTES: Final = 4096
+_LAST_PORT: Final = 65535
+_OWN_PORTS: Final = frozenset({7480, 7481})
 _MAX_NAME_BYTES: Final = 255
 _MAX_NAMES: Final = 64
 _MAX_ENV_ENTRIES: Final = 256
@@ -65,6 +69,21 @@ def check_exec_id(exec_id: str) -> None:
 def check_language(language: str) -> None:
     """Empty, or a short lower-case name."""
     _require("language", not language or bool(_LANGUAGE.match(language)), "must be a lower-case name, as python")
+
+
+def check_port(port: int) -> None:
+    """A port of a program, as PortHeader says."""
+    fits = 0 < port <= _LAST_PORT and port not in _OWN_PORTS
+    _require("port", fits, "must be 1 to 65535, and not one of Qila's own, 7480 and 7481")
+
+
+def preview_seconds(ttl: Duration) -> float:
+    """How long a preview's URL works."""
+    if ttl == Duration():
+        return DEFAULT_PREVIEW_SECONDS
+    seconds = ttl.ToTimedelta().total_seconds()
+    _require("ttl", 1 <= seconds <= MAX_PREVIEW_SECONDS, "must be 1 second to 24 hours")
+    return seconds
 
 
 def check_path(field: str, path: str, *, empty: bool = False) -> None:

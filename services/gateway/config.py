@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.rpc.config import Environment
+from services.rpc.config import ConfigError, Environment
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
+DEFAULT_PREVIEW_ADDRESS: Final = "127.0.0.1:8081"
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
+_LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +42,14 @@ class GatewayConfig:
     database: Path
     log_level: str
     grace: float
+    # Host and port; None where previews are switched off.
+    preview_address: tuple[str, int] | None
+    preview_key: Path
     conductor: ConductorConfig
 
 
 def read_config(environment: Environment) -> GatewayConfig:
-    """Reads QILA_STATE_DIR, QILA_RUN_DIR, QILA_LOG_LEVEL, QILA_INSTALL_SCRIPTS and the QILA_GATEWAY_* variables.
+    """Reads QILA_STATE_DIR, QILA_RUN_DIR, QILA_LOG_LEVEL and what is the gateway's own.
 
     Raises:
         ConfigError: a value breaks its rule.
@@ -57,6 +62,8 @@ def read_config(environment: Environment) -> GatewayConfig:
         database=environment.state_directory() / "gateway" / "gateway.db",
         log_level=environment.log_level(),
         grace=environment.seconds("QILA_GATEWAY_GRACE", 10, minimum=0, maximum=HOUR),
+        preview_address=_preview_address(environment),
+        preview_key=environment.state_directory() / "gateway" / "preview.key",
         conductor=ConductorConfig(
             run_timeout=environment.seconds("QILA_RUN_TIMEOUT", 10 * MINUTE, minimum=1, maximum=24 * HOUR),
             install_timeout=environment.seconds("QILA_INSTALL_TIMEOUT", 15 * MINUTE, minimum=1, maximum=HOUR),
@@ -65,3 +72,15 @@ def read_config(environment: Environment) -> GatewayConfig:
             install_scripts=environment.choice("QILA_INSTALL_SCRIPTS", ("run", "never"), "run") == "run",
         ),
     )
+
+
+def _preview_address(environment: Environment) -> tuple[str, int] | None:
+    variable = "QILA_PREVIEW_ADDRESS"
+    value = environment.text(variable, DEFAULT_PREVIEW_ADDRESS)
+    if value == "off":
+        return None
+    host, _, port = value.rpartition(":")
+    if host not in {"127.0.0.1", "[::1]"} or not port.isdecimal() or int(port) > _LAST_PORT:
+        # A preview's URL says localhost: nobody but this machine could follow it.
+        raise ConfigError(variable=variable, value=value, rule="must be 127.0.0.1:PORT, [::1]:PORT or off")
+    return host.strip("[]"), int(port)

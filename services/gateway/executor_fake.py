@@ -64,7 +64,7 @@ class FakeSandbox:
     egress: executor.EgressPolicy = field(default_factory=executor.EgressPolicy)
     records: list[executor.EgressRecord] = field(default_factory=list)
     bell: Bell = field(default_factory=Bell)
-    # By port: what a server there answers to each chunk; nothing where it has closed its side.
+    # By port: what a server there answers to each chunk, which may be nothing.
     servers: dict[int, Callable[[bytes], bytes]] = field(default_factory=dict)
     unmanaged: dict[str, str] = field(default_factory=dict)
 
@@ -260,7 +260,8 @@ class FakeExecutor:
         async for request in requests:
             if request.HasField("end"):
                 break
-            yield executor.ConnectPortResponse(chunk=server(request.chunk))
+            if answer := server(request.chunk):
+                yield executor.ConnectPortResponse(chunk=answer)
         yield executor.ConnectPortResponse(end=executor.PortEnd())
 
     async def _live(self, process: FakeProcess) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
@@ -20,11 +21,13 @@ from services.gateway.documents import Documents
 from services.gateway.egress import egress_record, from_executor, to_executor
 from services.gateway.forwarding import connect_port
 from services.gateway.ports import ExecutorPort, ResolverPort
+from services.gateway.preview.links import PreviewLinks, Target
 from services.gateway.store.port import ExecRecord, SandboxRecord, Store
 from services.gateway.watching import watch
 from services.rpc.errors import (
     ErrorCode,
     QilaError,
+    failed_precondition,
     invalid_argument,
     resource_exhausted,
 )
@@ -47,11 +50,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         resolver_port: ResolverPort,
         store: Store,
         patience: float,
+        preview_links: PreviewLinks | None = None,
     ) -> None:
         self._conductor = conductor
         self._executor = executor_port
         self._store = store
         self._patience = patience
+        self._preview_links = preview_links
         self._documents = Documents(store, resolver_port)
 
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Any) -> pb.CreateSandboxResponse:
@@ -214,6 +219,17 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         async with aclosing(connect_port(self._executor, request_iterator, self._known)) as responses:
             async for response in responses:
                 yield response
+
+    async def CreatePreview(self, request: pb.CreatePreviewRequest, context: Any) -> pb.CreatePreviewResponse:
+        checks.check_port(request.port)
+        seconds = checks.preview_seconds(request.ttl)
+        await self._known(request.sandbox_id)
+        if self._preview_links is None:
+            message = "previews are switched off here: the operator's QILA_PREVIEW_ADDRESS is off; use ConnectPort"
+            raise failed_precondition("PREVIEW_OFF", message)
+        expiry = int(time.time() + seconds)
+        url = self._preview_links.url(Target(sandbox_id=request.sandbox_id, port=request.port), expiry)
+        return pb.CreatePreviewResponse(url=url, expire_time=_timestamp(expiry * 1_000_000_000))
 
     async def _known(self, sandbox_id: str) -> SandboxRecord:
         checks.check_sandbox_id(sandbox_id)

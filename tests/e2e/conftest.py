@@ -44,6 +44,7 @@ def installation(sandbox_image: str) -> Iterator[Installation]:
             "QILA_STATE_DIR": str(directory / "state"),
             "QILA_RUN_DIR": str(directory / "run"),
             "QILA_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+            "QILA_PREVIEW_ADDRESS": "127.0.0.1:0",
             "QILA_INSTANCE": f"e2e-{port}",
             "QILA_SANDBOX_IMAGE": sandbox_image,
         }

@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
-ECHO_PORT, DEAF_PORT, FLOOD_PORT, FILES_PORT = 9001, 9002, 9003, 9004
+ECHO_PORT, DEAF_PORT, FLOOD_PORT, FILES_PORT, SOCKET_PORT = 9001, 9002, 9003, 9004, 9005
 SERVERS = f"""
 import http.server, socket, threading
 
@@ -61,6 +62,15 @@ def flood(client):
     except OSError:
         print("flood over", flush=True)
 
+def websocket(client):
+    head = b""
+    while b"\\r\\n\\r\\n" not in head:
+        head += client.recv(65536)
+    client.sendall(b"HTTP/1.1 101 Go\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n\\r\\n")
+    while data := client.recv(65536):
+        client.sendall(data[::-1])
+
+serve({SOCKET_PORT}, socket.AF_INET, websocket)
 serve({ECHO_PORT}, socket.AF_INET6, echo)
 serve({DEAF_PORT}, socket.AF_INET, deaf)
 serve({FLOOD_PORT}, socket.AF_INET, flood)
@@ -187,3 +197,40 @@ def test_a_wrong_pair_of_ports_says_what_is_expected(
     done = installation.qila("forward", servers, *ports)
     assert done.returncode == 125
     assert b"LOCAL" in done.stderr
+
+
+def test_a_preview_url_shows_the_program_to_a_browser_that_keeps_its_cookie(
+    installation: Installation, servers: str
+) -> None:
+    done = installation.qila("preview", servers, str(FILES_PORT))
+    assert done.returncode == 0, done.stderr.decode()
+    url = done.stdout.decode().strip()
+    host, port = re.findall(r"http://([^:/]+):(\d+)/", url)[0]
+
+    def ask(path: str, *lines: str) -> tuple[bytes, bytes]:
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as browser:
+            head = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", *lines, "Connection: close"]
+            browser.sendall("\r\n".join(head).encode() + b"\r\n\r\n")
+            answer = b"".join(iter(lambda: browser.recv(1 << 16), b""))
+            return answer.partition(b"\r\n\r\n")[0], answer.partition(b"\r\n\r\n")[2]
+
+    assert b" 403 " in ask("/big")[0]
+    opened, _ = ask(url.partition(f":{port}")[2])
+    cookie = re.findall(rb"(?i)set-cookie: ([^;]+)", opened)[0].decode()
+    head, body = ask("/big", f"Cookie: {cookie}")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert hashlib.sha256(body).digest() == hashlib.sha256(bytes(range(256)) * 80_000).digest()
+
+
+def test_a_websocket_goes_through_a_preview(client: Client, servers: str) -> None:
+    url = client.preview(servers, SOCKET_PORT).url
+    host, port, token = re.findall(r"http://([^:/]+):(\d+)/.*token=(.*)", url)[0]
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as browser:
+        head = ["GET / HTTP/1.1", f"Host: {host}:{port}", f"X-Qila-Preview: {token}", "Upgrade: websocket"]
+        browser.sendall("\r\n".join([*head, "Connection: Upgrade"]).encode() + b"\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += browser.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        browser.sendall(b"abc")
+        assert browser.recv(100) == b"cba"

@@ -124,6 +124,11 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortResponse.FromString,
                 _registered_method=True)
+        self.CreatePreview = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/CreatePreview',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -286,6 +291,16 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreatePreview(self, request, context):
+        """Signs a URL at which browsers reach an HTTP or WebSocket server in the sandbox, on an origin of its own for each
+        sandbox and port, until it expires or the sandbox is removed. Whoever has the URL may use it. Nothing has to listen
+        yet. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a port as in PortHeader, a time outside 1 second to 24 hours.
+        FAILED_PRECONDITION, PREVIEW_OFF: the operator has switched previews off (QILA_PREVIEW_ADDRESS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -378,6 +393,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ConnectPort,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortResponse.SerializeToString,
+            ),
+            'CreatePreview': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePreview,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -866,6 +886,33 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/ConnectPort',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.ConnectPortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/CreatePreview',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.CreatePreviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -116,6 +116,12 @@ class GatewayServiceStub:
     there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
     INVALID_ARGUMENT: a port or a message that breaks its rule.
     """
+    CreatePreview: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CreatePreviewRequest, _gateway_pb2.CreatePreviewResponse]
+    """Signs a URL at which browsers reach an HTTP or WebSocket server in the sandbox, on an origin of its own for each
+    sandbox and port, until it expires or the sandbox is removed. Whoever has the URL may use it. Nothing has to listen
+    yet. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a port as in PortHeader, a time outside 1 second to 24 hours.
+    FAILED_PRECONDITION, PREVIEW_OFF: the operator has switched previews off (QILA_PREVIEW_ADDRESS).
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -198,6 +204,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
     there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
     INVALID_ARGUMENT: a port or a message that breaks its rule.
+    """
+    CreatePreview: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CreatePreviewRequest, _gateway_pb2.CreatePreviewResponse]  # type: ignore[assignment]
+    """Signs a URL at which browsers reach an HTTP or WebSocket server in the sandbox, on an origin of its own for each
+    sandbox and port, until it expires or the sandbox is removed. Whoever has the URL may use it. Nothing has to listen
+    yet. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a port as in PortHeader, a time outside 1 second to 24 hours.
+    FAILED_PRECONDITION, PREVIEW_OFF: the operator has switched previews off (QILA_PREVIEW_ADDRESS).
     """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -386,6 +398,18 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
         there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
         INVALID_ARGUMENT: a port or a message that breaks its rule.
+        """
+
+    @_abc_1.abstractmethod
+    def CreatePreview(
+        self,
+        request: _gateway_pb2.CreatePreviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.CreatePreviewResponse, _abc.Awaitable[_gateway_pb2.CreatePreviewResponse]]:
+        """Signs a URL at which browsers reach an HTTP or WebSocket server in the sandbox, on an origin of its own for each
+        sandbox and port, until it expires or the sandbox is removed. Whoever has the URL may use it. Nothing has to listen
+        yet. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a port as in PortHeader, a time outside 1 second to 24 hours.
+        FAILED_PRECONDITION, PREVIEW_OFF: the operator has switched previews off (QILA_PREVIEW_ADDRESS).
         """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

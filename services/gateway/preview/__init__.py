@@ -1,0 +1,1 @@
+"""Previews: HTTP and WebSocket servers in sandboxes, for browsers, behind signed and expiring URLs."""
