@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
-from bench import ecosystems, execs, mirror, plans
+from bench import consoles, ecosystems, execs, mirror, plans
 from bench.figures import Figure, figure, table
 from bench.profile_cost import profile_cost
 from bench.stack import ROOT, Stack, running_stack
@@ -16,6 +16,10 @@ OUT = ROOT / "bench" / "out"
 MEASURES: dict[str, Callable[[Stack], Figure | list[Figure]]] = {
     "true": execs.exec_of_true,
     "output": execs.output,
+    "first-byte": consoles.first_byte,
+    "streams": consoles.eight_streams,
+    "watchers": consoles.watchers,
+    "attach": consoles.attach_at_an_offset,
     "second": execs.second_exec,
     "overhead": execs.overhead_of_second_exec,
     "python": ecosystems.python,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One row: medians in milliseconds; `ratio` is baseline / ours, so above 1 means that ours is faster.
+    """One row: medians, in milliseconds unless `unit` says otherwise. `ratio` is baseline / ours: above 1 is better.
 
-    `overhead` is what ours takes longer than the baseline, in milliseconds; below 0 if it is faster.
+    `overhead` is what ours takes more than the baseline; below 0 if it takes less.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Figure:
     ratio: float
     runs: int
     overhead: float
+    unit: str = "ms"
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -37,7 +38,7 @@ def compare(name: str, ours: Callable[[], object], baseline: Callable[[], object
     return figure(name, [row[0] for row in rows], [row[1] for row in rows], label)
 
 
-def figure(name: str, ours: list[float], baseline: list[float], label: str) -> Figure:
+def figure(name: str, ours: list[float], baseline: list[float], label: str, unit: str = "ms") -> Figure:
     mine, theirs = statistics.median(ours), statistics.median(baseline)
     return Figure(
         name=name,
@@ -47,15 +48,16 @@ def figure(name: str, ours: list[float], baseline: list[float], label: str) -> F
         ratio=theirs / mine,
         runs=len(ours),
         overhead=mine - theirs,
+        unit=unit,
     )
 
 
 def table(figures: list[Figure]) -> str:
-    header = ["figure", "ours, ms", "baseline", "baseline, ms", "times faster", "overhead, ms", "runs"]
+    header = ["figure", "ours", "baseline", "takes", "times better", "overhead", "runs"]
     rows = [header, ["---"] * len(header), *map(cells, figures)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def cells(row: Figure) -> list[str]:
-    ours, baseline = f"{row.ours:.1f}", f"{row.baseline:.1f}"
-    return [row.name, ours, row.baseline_name, baseline, f"{row.ratio:.1f}", f"{row.overhead:.1f}", str(row.runs)]
+    ours, baseline, overhead = (f"{value:.1f} {row.unit}" for value in (row.ours, row.baseline, row.overhead))
+    return [row.name, ours, row.baseline_name, baseline, f"{row.ratio:.1f}", overhead, str(row.runs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -68,6 +69,17 @@ class Stack:
         """Runs to the end; returns what the run wrote to stdout."""
         outputs = [event.output for event in self._events(request) if event.output.phase == pb.PHASE_RUN]
         return b"".join(output.data for output in outputs if output.stream == pb.STREAM_STDOUT)
+
+    def chunks(self, request: pb.ExecRequest) -> Iterator[bytes]:
+        """Runs to the end; gives what the run writes as it comes."""
+        for event in self._events(request):
+            if event.output.phase == pb.PHASE_RUN:
+                yield event.output.data
+
+    def pid(self, service: str) -> int:
+        """Of a service of this installation."""
+        pid_file = Path(self.environment["QILA_RUN_DIR"]) / f"{service}.pid"
+        return int(json.loads(pid_file.read_text(encoding="utf-8"))["pid"])
 
     def _events(self, request: pb.ExecRequest) -> Iterator[pb.ExecEvent]:
         for response in self.gateway.Exec(request):
