@@ -20,7 +20,7 @@ from sandbox.image.recipe import image_tag
 from services.executor.audit import Audit
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
-from services.executor.processes import ProcessEnd, ProcessSpec
+from services.executor.process import ProcessEnd, ProcessSpec
 from services.executor.profile import Profile, load_profile
 from services.executor.runtime.docker import DockerRuntime
 from services.executor.runtime.images import WorkspaceImages
@@ -116,7 +116,7 @@ async def milliseconds(sandbox: Sandbox, argv: tuple[str, ...]) -> float:
     )
     start = time.perf_counter()
     process = sandbox.processes.start(f"ex_{secrets.token_hex(8)}", spec)
-    async for event in sandbox.processes.watch(process, {"stdout": 0, "stderr": 0}):
+    async for event in sandbox.processes.watch(process, {"stdout": 0, "stderr": 0, "terminal": 0}):
         if isinstance(event, ProcessEnd) and (event.kind, event.code) != ("exited", 0):
             raise SystemExit(f"a command of the benchmark ended otherwise than well: {event}")
     return (time.perf_counter() - start) * 1000

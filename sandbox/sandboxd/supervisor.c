@@ -1,8 +1,9 @@
 /* A supervisor: root, and the parent of one program and of all its orphans, which can neither kill nor leave it.
 
    The first process starts it before it is needed. Standard input is a socket to the first process, standard output and
-   standard error are the program's pipes. From the first process comes one order (`struct order`, then its texts), then
-   at any time a byte: kill. To it go reports (`struct report`). It exits when no process of the lineage is left.
+   standard error are the program's pipes. From the first process comes one order (`struct order`, with the program's own
+   input or terminal if it has one, then its texts), then at any time a demand (`struct demand`): kill, or signal. To it
+   go reports (`struct report`). It exits when no process of the lineage is left.
 
    It is in C because a program's start is what everybody waits for: a Python process takes milliseconds to fork, to
    forget itself and to be forgotten, and this one takes a tenth of one. Nothing of what programs say is read here; of
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,10 +39,23 @@ enum { UNTOLD_NANOSECONDS = 5000000, SECOND = 1000000000 };
 /* A fork bomb that outruns the stopping is killed in rounds. */
 enum { SWEEP_SECONDS = 10, LOOKS = 2, MAXIMUM_STOP_ROUNDS = 100, PAUSE_NANOSECONDS = 1000000 };
 
+/* What else an order asks for. With INPUT or TERMINAL a descriptor comes beside the order: the reading end of the
+   program's standard input, or the terminal that it leads a session on. MERGED: its errors go where its output goes. */
+enum { BACKGROUND = 1, INPUT = 2, TERMINAL = 4, MERGED = 8 };
+
 /* Behind it: the working directory, the arguments, the variables, each ended by NUL; `size` is that of all. */
 struct order {
-    uint32_t size, user, background, arguments, variables;
+    uint32_t size, user, flags, arguments, variables;
 };
+
+/* `signal` 0: kill all. `group` is the one in the foreground of the terminal, whose session is `session`; 0 if there is
+   none. */
+struct demand {
+    int32_t signal, group, session;
+};
+
+/* Nobody's: who has it as real id may signal nobody by that. */
+enum { NO_USER = 65533 };
 
 enum stage { PREPARING, DIRECTORY, PROGRAM };
 enum kind { STARTED = 1, FAILED, LEADER, SWEPT };
@@ -55,6 +70,7 @@ struct failure {
 };
 
 static pid_t leader;
+static uint32_t user;
 static bool leader_ended, sweeping, childless;
 /* Closes by itself when the leader's exec succeeds; -1 when that is known. */
 static int exec_failure = -1;
@@ -74,6 +90,26 @@ static bool read_whole(void *target, size_t size) {
         done += count < 0 ? 0 : (size_t)count;
     }
     return true;
+}
+
+/* Reads an order; `descriptor` is what came beside it, or -1. */
+static bool read_order(struct order *order, int *descriptor) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } beside;
+    struct iovec part = {order, sizeof *order};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &beside, .msg_controllen = sizeof beside};
+    ssize_t count;
+    do
+        count = recvmsg(FIRST_PROCESS, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+    while (count < 0 && errno == EINTR);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *descriptor = -1;
+    if (header != NULL && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(descriptor, CMSG_DATA(header), sizeof(int));
+    return count == sizeof *order;
 }
 
 /* The leader: from the fork to the program. */
@@ -127,16 +163,25 @@ static void execute(char **arguments, char **environment) {
     errno = path == NULL ? ENOMEM : failure;
 }
 
-static void lead(const struct order *order, char **texts, int report) {
+/* Puts the standard three in their places, in a session of its own. The program's two pipes stand there already; in
+   the place of the socket to the first process comes the program's input, or what has nothing to say. */
+static bool arrange(uint32_t flags, int descriptor) {
+    int input = descriptor >= 0 ? descriptor : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (setsid() < 0 || input < 0 || dup2(input, STDIN_FILENO) < 0)
+        return false;
+    if ((flags & TERMINAL) != 0
+        && (ioctl(input, TIOCSCTTY, 0) < 0 || dup2(input, STDOUT_FILENO) < 0 || dup2(input, STDERR_FILENO) < 0))
+        return false;
+    return close(input) == 0 && ((flags & MERGED) == 0 || dup2(STDOUT_FILENO, STDERR_FILENO) >= 0);
+}
+
+static void lead(const struct order *order, char **texts, int descriptor, int report) {
     sigset_t none;
     struct rlimit no_core = {0, 0};
-    int null = open("/dev/null", O_RDONLY);
     sigemptyset(&none);
-    /* The program's two pipes stand at their places already; in the place of the socket to the first process comes
-       what has nothing to say. */
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || close(null) < 0 || setsid() < 0 || !raise_oom_score()
-        || setrlimit(RLIMIT_CORE, &no_core) < 0
-        || (order->background && setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY) < 0) || !become(order->user)
+    if (!arrange(order->flags, descriptor) || !raise_oom_score() || setrlimit(RLIMIT_CORE, &no_core) < 0
+        || ((order->flags & BACKGROUND) != 0 && setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY) < 0)
+        || !become(order->user)
         || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         fail(report, PREPARING);
     if (chdir(texts[0]) < 0)
@@ -166,12 +211,15 @@ static char **divide(const struct order *order, char *text) {
 /* Waits for the order and forks the leader. */
 static bool launch(void) {
     struct order order;
-    if (!read_whole(&order, sizeof order))
+    int descriptor;
+    if (!read_order(&order, &descriptor))
         return false;
     char *text = NULL, **texts = NULL;
     int ends[2];
+    user = order.user;
     bool fits = order.size <= MAXIMUM_TEXT && order.arguments >= 1 && order.arguments <= MAXIMUM_TEXTS
-                && order.variables <= MAXIMUM_TEXTS;
+                && order.variables <= MAXIMUM_TEXTS
+                && (descriptor >= 0) == ((order.flags & (INPUT | TERMINAL)) != 0);
     errno = E2BIG;
     if (fits && (text = malloc(order.size + 1)) != NULL) {
         if (!read_whole(text, order.size))
@@ -184,12 +232,14 @@ static bool launch(void) {
         return false;
     }
     if (leader == 0)
-        lead(&order, texts, ends[1]);
+        lead(&order, texts, descriptor, ends[1]);
     exec_failure = ends[0];
     close(ends[1]);
-    /* Held here too, the pipes would not end with the program. */
+    /* Held here too, they would not end with the program. */
     close(STDOUT_FILENO);
     close(STDERR_FILENO);
+    if (descriptor >= 0)
+        close(descriptor);
     free(texts);
     free(text);
     return true;
@@ -334,10 +384,45 @@ static bool sweep(void) {
     return true;
 }
 
+/* Signals. */
+
+/* Signals a group with the rights of the program's user: its own processes are all that this can reach. Nobody can
+   signal us meanwhile: that goes by the real and the saved id. False if the group has nobody. */
+static bool signal_as_user(pid_t group, int number) {
+    if (setresuid(NO_USER, user, 0) < 0)
+        exit(1);
+    bool done = kill(-group, number) == 0;
+    if (setresuid(0, 0, 0) < 0)
+        exit(1);
+    /* A change of ids sets it back. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    return done;
+}
+
+/* The group in the foreground is the program's own choice. What is not of the leader's session is not listened to, nor
+   is a terminal that another session took over; a group whose first process has ended can be told by nothing, and by
+   its number it reaches nobody but processes of the same user. */
+static void pass_signal(const struct demand *demand) {
+    /* Before its exec the leader may have no group yet. */
+    settle_exec();
+    reap();
+    /* As long as it was not reaped, its number is nobody else's. */
+    if (leader_ended)
+        return;
+    pid_t session = demand->group > 1 ? getsid(demand->group) : 0;
+    bool is_own = demand->group > 1 && demand->session == leader && (session == leader || session < 0);
+    if (!is_own || !signal_as_user(demand->group, demand->signal))
+        signal_as_user(leader, demand->signal);
+}
+
 static void obey(void) {
-    char order;
-    if (!read_whole(&order, sizeof order))
+    struct demand demand;
+    if (!read_whole(&demand, sizeof demand))
         exit(0);
+    if (demand.signal > 0) {
+        pass_signal(&demand);
+        return;
+    }
     /* A leader that ended before the kill has ended by itself. */
     reap();
     sweeping = true;

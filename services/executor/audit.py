@@ -15,7 +15,7 @@ import structlog
 from services.executor.audit_log import AuditLog, AuditReader, Entry
 from services.executor.egress.records import INSTALL_UID, EgressRecord, Verdict
 from services.executor.errors import LimitError
-from services.executor.processes import Process
+from services.executor.process import Process
 
 MAX_WATCHERS = 32
 # A record may come behind the end of the process that asked.

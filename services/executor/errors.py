@@ -76,6 +76,81 @@ class OffsetError(ExecutorError):
 
 
 @dataclass
+class ProcessEndedError(ExecutorError):
+    """The process has ended."""
+
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} has ended; AttachProcess tells how"
+
+
+@dataclass
+class NoTerminalError(ExecutorError):
+    """The process was started without a terminal."""
+
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"process {self.process_id!r} has no terminal; start it with one to give it a size"
+
+
+@dataclass
+class StdinNotOpenError(ExecutorError):
+    """The process was started without an input."""
+
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"the input of process {self.process_id!r} is not open; start it with `stdin` or a `terminal`"
+
+
+@dataclass
+class StdinEndedError(ExecutorError):
+    """Bytes behind the end of an input."""
+
+    process_id: str
+    length: int
+
+    def __str__(self) -> str:
+        return f"the input of process {self.process_id!r} has ended at {self.length}; nothing can follow"
+
+
+@dataclass
+class StdinGapError(ExecutorError):
+    """Bytes of an input are missing before these."""
+
+    offset: int
+    expected: int
+
+    def __str__(self) -> str:
+        return f"input at {self.offset}, but what came before ends at {self.expected}; go on from there"
+
+
+@dataclass
+class StdinTakenOverError(ExecutorError):
+    """Another writer has taken the input over."""
+
+    process_id: str
+
+    def __str__(self) -> str:
+        return f"another stream has taken over the input of process {self.process_id!r}; there is one writer at a time"
+
+
+@dataclass
+class OldAgentError(ExecutorError):
+    """The sandbox runs an image whose agent does not know what was asked for."""
+
+    sandbox_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"sandbox {self.sandbox_id} was made from an image that has no input, terminals, merged output or idle "
+            "timeout; make a new sandbox"
+        )
+
+
+@dataclass
 class LimitError(ExecutorError):
     """A bound of the installation is reached."""
 

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import hashlib
 import itertools
-import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from services.executor.agent.frames import Header, count_field, mapping_field, optional_text_field, text_field
+from services.executor.agent.frames import (
+    Header,
+    as_count,
+    count_field,
+    mapping_field,
+    optional_text_field,
+    text_field,
+)
 from services.executor.errors import (
     LimitError,
+    NoTerminalError,
     OffsetError,
+    ProcessEndedError,
     ProcessExistsError,
     ProcessNotFoundError,
     ProtocolError,
+    StdinNotOpenError,
 )
 from services.executor.ids import is_process_id
+from services.executor.process import Process, ProcessEnd, ProcessSpec, Started
 from services.executor.process_log import ProcessLog
 from services.executor.spool import STREAMS, Chunk, Cursor, Spool
+from services.executor.stdin import Send, Stdin, StdinWriter
 from services.rpc.log import write_later
 
 MAX_RUNNING = 16
@@ -41,67 +50,6 @@ DEFAULT_OUTPUT_LIMIT_BYTES = 64 << 20
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProcessSpec:
-    """What to run. Times in milliseconds, 0 for no limit; limits in bytes."""
-
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: str
-    user: str
-    timeout_ms: int
-    output_limit_bytes: int
-    end_at_output_limit: bool
-    background: bool
-
-    def digest(self) -> str:
-        """The same spec has the same digest."""
-        return hashlib.sha256(json.dumps(vars(self), sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessEnd:
-    """How a process ended: `kind` is a field of the wire's oneof; the rest as far as it applies."""
-
-    kind: str
-    time: str
-    lengths: Mapping[str, int]
-    dropped_bytes: int
-    oom_kills: int = 0
-    code: int = 0
-    error: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """The first event of a stream, but of one that has nothing to tell but the end."""
-
-    time: str
-
-
-@dataclass(kw_only=True)
-class Process:
-    """One process; `changed` is set, and replaced, whenever a watcher may find something new."""
-
-    id: str
-    spec: ProcessSpec
-    directory: Path
-    spool: Spool
-    start_time: str = ""
-    end: ProcessEnd | None = None
-    # The end that was asked for by the executor itself; sandboxd reports the kill as `cancelled`.
-    verdict: str | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    # Of the call that started it, for the log; empty after a restart of the executor.
-    log_ids: Mapping[str, Any] = field(default_factory=dict)
-
-    def notify(self) -> None:
-        """Wakes every watcher."""
-        event, self.changed = self.changed, asyncio.Event()
-        event.set()
-
-
 class ProcessTable:
     """Implements what the agent reports to; `send` reaches sandboxd, `kill_container` ends what cannot be killed.
 
@@ -114,7 +62,7 @@ class ProcessTable:
         directory: Path,
         *,
         environment: Mapping[str, str],
-        send: Callable[[Mapping[str, Any]], None],
+        send: Send,
         kill_container: Callable[[str], None],
         on_disconnect: Callable[[], None],
     ) -> None:
@@ -204,6 +152,35 @@ class ProcessTable:
             process.verdict = verdict
         self._send({"type": "cancel", "process": process_id})
 
+    def write_stdin(self, process: Process) -> StdinWriter:
+        """Who writes its input from now on; whoever did before may not. StdinNotOpenError, ProcessEndedError."""
+        if not process.spec.has_input:
+            raise StdinNotOpenError(process.id)
+        if process.end is not None or process.stdin is None:
+            raise ProcessEndedError(process.id)
+        return StdinWriter(process.id, process.stdin, self._send, hangs_up=process.spec.terminal is None)
+
+    def check_terminal(self, process: Process) -> None:
+        """NoTerminalError, ProcessEndedError."""
+        if process.spec.terminal is None:
+            raise NoTerminalError(process.id)
+        self.check_running(process)
+
+    def check_running(self, process: Process) -> None:
+        """ProcessEndedError."""
+        if process.end is not None:
+            raise ProcessEndedError(process.id)
+
+    def resize(self, process: Process, rows: int, columns: int) -> None:
+        """Sets the size of its terminal. NoTerminalError, ProcessEndedError."""
+        self.check_terminal(process)
+        self._send({"type": "resize", "process": process.id, "rows": rows, "columns": columns})
+
+    def signal(self, process: Process, number: int) -> None:
+        """Signals its group, or the one in the foreground of its terminal. ProcessEndedError."""
+        self.check_running(process)
+        self._send({"type": "signal", "process": process.id, "signal": number})
+
     def lose(self, detail: str) -> None:
         """The container is gone: whatever ran has ended in a way that nobody knows."""
         for process in self.running:
@@ -217,12 +194,14 @@ class ProcessTable:
 
     def welcome(self, processes: Sequence[Header]) -> Mapping[str, Mapping[str, int]]:
         """See ProcessEvents. What sandboxd does not know any more, and did start, is lost."""
-        there = {text_field(row, "process") for row in processes if isinstance(row, dict)}
+        there = {text_field(row, "process"): row for row in processes if isinstance(row, dict)}
         resume: dict[str, Mapping[str, int]] = {}
         self._unstarted = []
         for process in self.running:
             if process.id in there:
                 resume[process.id] = process.spool.received
+                if process.stdin is not None and "input" in there[process.id]:
+                    process.stdin.resume(mapping_field(there[process.id], "input"))
             elif process.start_time:
                 self._finish(
                     process, kind="sandbox_lost", lengths=process.spool.received, detail="the sandbox was restarted"
@@ -257,6 +236,15 @@ class ProcessTable:
             self.cancel(process_id, "output_limit")
         return process.spool.received
 
+    def input(self, process_id: str, header: Header) -> None:
+        """See ProcessEvents. Of a process that is not there any more, it is nobody's concern."""
+        process = self._processes.get(process_id)
+        if process is None or process.end is not None:
+            return
+        if process.stdin is None:
+            raise ProtocolError("an input of a process that has none")
+        process.stdin.tell(header)
+
     def ended(self, process_id: str, header: Header) -> None:
         """See ProcessEvents. A second report of the same end is answered by `forget` alone."""
         process = self._processes.get(process_id)
@@ -266,12 +254,16 @@ class ProcessTable:
 
     def disconnected(self) -> None:
         """See ProcessEvents."""
+        for process in self.running:
+            if process.stdin is not None:
+                process.stdin.disconnect()
         self._on_disconnect()
 
     def _end(self, process: Process, header: Header) -> None:
         end = mapping_field(header, "end")
         offsets = mapping_field(header, "offsets")
-        lengths = {stream: count_field(offsets, stream) for stream in STREAMS}
+        # An older sandboxd has no terminals.
+        lengths = {stream: as_count(offsets.get(stream, 0), stream) for stream in STREAMS}
         if any(lengths[stream] < process.spool.received[stream] for stream in STREAMS):
             raise ProtocolError("an end before the output's end")
         kind, code = text_field(end, "kind"), 0
@@ -296,6 +288,7 @@ class ProcessTable:
             oom_kills=min(count_field(header, "oom_kills"), 0xFFFFFFFF),
             error=optional_text_field(end, "error")[:64],
             detail=optional_text_field(end, "detail")[:1024],
+            idle=kind == "timed_out" and end.get("idle") is True,
         )
 
     def _finish(
@@ -308,6 +301,7 @@ class ProcessTable:
         oom_kills: int = 0,
         error: str = "",
         detail: str = "",
+        idle: bool = False,
     ) -> None:
         process.spool.finish(dict(lengths))
         end = ProcessEnd(
@@ -319,33 +313,28 @@ class ProcessTable:
             code=code,
             error=error,
             detail=detail,
+            idle=idle,
         )
         self._log.write(process.id, "ended", vars(end))
         process.end = end
         self._running.pop(process.id, None)
         process.notify()
+        if process.stdin is not None:
+            process.stdin.finish()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
         write_later(log.info, "process ended", end=kind, code=code, **ids)
 
     def _send_start(self, process: Process) -> None:
-        spec = process.spec
-        self._send(
-            {
-                "type": "start",
-                "process": process.id,
-                "argv": list(spec.argv),
-                "env": {**self._environment, **spec.env},
-                "cwd": spec.cwd,
-                "user": spec.user,
-                "timeout_ms": spec.timeout_ms,
-                "background": spec.background,
-            }
-        )
+        self._send({"type": "start", "process": process.id, **process.spec.order(self._environment)})
 
     def _add(self, process_id: str, spec: ProcessSpec) -> Process:
         directory = self._directory / process_id
         process = Process(
-            id=process_id, spec=spec, directory=directory, spool=Spool(directory, spec.output_limit_bytes)
+            id=process_id,
+            spec=spec,
+            directory=directory,
+            spool=Spool(directory, spec.output_limit_bytes),
+            stdin=Stdin() if spec.has_input else None,
         )
         self._processes[process_id] = self._running[process_id] = process
         return process
@@ -369,11 +358,11 @@ class ProcessTable:
         for process_id, what, fields in self._log.read():
             if what == "spec":
                 assert is_process_id(process_id)
-                self._add(process_id, ProcessSpec(**{**fields, "argv": tuple(fields["argv"])}))
+                self._add(process_id, ProcessSpec.recorded(fields))
             elif what == "started":
                 self._processes[process_id].start_time = fields["time"]
             elif what == "ended":
-                self._processes[process_id].end = ProcessEnd(**fields)
+                self._processes[process_id].end = ProcessEnd.recorded(fields)
                 self._running.pop(process_id, None)
             else:
                 self._remove(self._processes[process_id])

@@ -83,9 +83,9 @@ class Sandbox:
         )
         self.agent = Agent(record.id, self.processes)
 
-    def send(self, header: Mapping[str, Any]) -> None:
+    def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
         """Sends a frame to the agent. AgentUnavailableError."""
-        self.agent.send(header)
+        self.agent.send(header, payload)
 
     def touch(self) -> None:
         """It is in use."""

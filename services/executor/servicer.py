@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc.aio
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from qila.executor.v1 import executor_pb2 as pb
 from qila.executor.v1 import executor_pb2_grpc
 from services.executor import errors, files
+from services.executor.agent.agent import INPUT_PROTOCOL
 from services.executor.egress_wire import pack_entry, pack_policy, unpack_policy, unpack_wanted
 from services.executor.files import check_path
 from services.executor.ids import is_process_id
 from services.executor.limits import grant
 from services.executor.port_wire import connect_port
-from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES, Process, ProcessEnd, ProcessSpec, Started
+from services.executor.process_wire import (
+    USERS,
+    timestamp,
+    unpack_signal,
+    unpack_size,
+    unpack_spec,
+    unpack_stdin_header,
+    watch,
+    write_stdin,
+)
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
 from services.executor.runtime.port import Quota
 from services.executor.sandboxes import Sandbox, Sandboxes
-from services.executor.spool import Chunk
 from services.rpc.errors import ErrorCode, QilaError
 
 # The servicers never use it: interceptors set status and metadata.
 Context = grpc.aio.ServicerContext[Any, Any]
 
-MAX_ARGUMENT_BYTES = 512 << 10
 MAX_PATHS = 20_000
-MAX_OUTPUT_LIMIT_BYTES = 1 << 30
 SURVEY_ROWS = 500
 
-_USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
-_STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR}
 _QUOTAS = {
     Quota.LOOP: pb.WORKSPACE_QUOTA_LOOP,
     Quota.ENGINE: pb.WORKSPACE_QUOTA_ENGINE,
@@ -68,6 +70,13 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.ProcessExistsError: (ErrorCode.ALREADY_EXISTS, "PROCESS_EXISTS"),
     errors.PortClosedError: (ErrorCode.FAILED_PRECONDITION, "PORT_CLOSED"),
     errors.PortBrokenError: (ErrorCode.ABORTED, "PORT_BROKEN"),
+    errors.ProcessEndedError: (ErrorCode.FAILED_PRECONDITION, "PROCESS_ENDED"),
+    errors.NoTerminalError: (ErrorCode.FAILED_PRECONDITION, "NO_TERMINAL"),
+    errors.StdinNotOpenError: (ErrorCode.FAILED_PRECONDITION, "STDIN_NOT_OPEN"),
+    errors.StdinEndedError: (ErrorCode.FAILED_PRECONDITION, "STDIN_ENDED"),
+    errors.StdinGapError: (ErrorCode.OUT_OF_RANGE, "STDIN_GAP"),
+    errors.StdinTakenOverError: (ErrorCode.ABORTED, "STDIN_TAKEN_OVER"),
+    errors.OldAgentError: (ErrorCode.FAILED_PRECONDITION, "SANDBOX_TOO_OLD"),
     errors.OffsetError: (ErrorCode.OUT_OF_RANGE, "OFFSET_BEYOND_END"),
     errors.HostNotAllowedError: (ErrorCode.INVALID_ARGUMENT, "HOST_NOT_ALLOWED"),
     errors.LimitError: (ErrorCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
@@ -162,7 +171,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 sandbox.agent,
                 path=path,
                 executable=header.executable,
-                user=_USERS[header.user],
+                user=USERS[header.user],
                 chunks=_chunks(request_iterator),
             )
             return pb.WriteFileResponse(size=size, sha256=digest)
@@ -179,7 +188,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 paths=paths,
                 max_file_bytes=request.max_file_bytes,
                 max_total_bytes=request.max_total_bytes,
-                user=_USERS[request.user],
+                user=USERS[request.user],
             )
             async for part in parts:
                 yield _pack_file_part(part)
@@ -197,7 +206,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         with wire_errors():
             path = check_path(request.path)
             sandbox = await self._sandboxes.ready(request.sandbox_id)
-            await files.remove(sandbox.agent, path=path, user=_USERS[request.user])
+            await files.remove(sandbox.agent, path=path, user=USERS[request.user])
             return pb.RemoveFileResponse()
 
     async def MakeLink(self, request: pb.MakeLinkRequest, context: Context) -> pb.MakeLinkResponse:
@@ -207,7 +216,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             if not request.target or "\0" in request.target or len(request.target.encode()) > files.MAX_PATH_BYTES:
                 raise errors.InvalidFieldError("target", f"must be 1 to {files.MAX_PATH_BYTES} bytes without NUL")
             sandbox = await self._sandboxes.ready(request.sandbox_id)
-            await files.link(sandbox.agent, path=path, target=request.target, user=_USERS[request.user])
+            await files.link(sandbox.agent, path=path, target=request.target, user=USERS[request.user])
             return pb.MakeLinkResponse()
 
     async def RunProcess(self, request: pb.RunProcessRequest, context: Context) -> AsyncIterator[pb.RunProcessResponse]:
@@ -215,15 +224,17 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         with wire_errors():
             if not is_process_id(request.process_id):
                 raise errors.InvalidFieldError("process_id", "must be 1 to 64 of [A-Za-z0-9_.-]")
-            spec = _unpack_spec(request.spec)
+            spec = unpack_spec(request.spec)
             sandbox = self._sandboxes.find(request.sandbox_id)
             process = sandbox.processes.known(request.process_id, spec)
             if process is None:
                 if spec.user == "install":
                     self._sandboxes.space.check()
                 sandbox = await self._sandboxes.ready(request.sandbox_id)
+                if spec.needs_new_agent and sandbox.agent.protocol < INPUT_PROTOCOL:
+                    raise errors.OldAgentError(request.sandbox_id)
                 process = sandbox.processes.start(request.process_id, spec)
-            async for event in _watch(sandbox, process, getattr(request, "from")):
+            async for event in watch(sandbox, process, getattr(request, "from")):
                 yield pb.RunProcessResponse(event=event)
 
     async def AttachProcess(
@@ -233,8 +244,42 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         with wire_errors():
             sandbox = self._sandboxes.find(request.sandbox_id)
             process = sandbox.processes.find(request.process_id)
-            async for event in _watch(sandbox, process, getattr(request, "from")):
+            async for event in watch(sandbox, process, getattr(request, "from")):
                 yield pb.AttachProcessResponse(event=event)
+
+    async def WriteStdin(
+        self, request_iterator: AsyncIterator[pb.WriteStdinRequest], context: Context
+    ) -> AsyncIterator[pb.WriteStdinResponse]:
+        """See the proto."""
+        with wire_errors():
+            header = await unpack_stdin_header(request_iterator)
+            processes = self._sandboxes.find(header.sandbox_id).processes
+            writer = processes.write_stdin(processes.find(header.process_id))
+            async with aclosing(write_stdin(writer, request_iterator)) as offsets:
+                async for accepted in offsets:
+                    yield pb.WriteStdinResponse(accepted=accepted)
+
+    async def ResizeTerminal(self, request: pb.ResizeTerminalRequest, context: Context) -> pb.ResizeTerminalResponse:
+        """See the proto."""
+        with wire_errors():
+            rows, columns = unpack_size(request.terminal)
+            processes = self._sandboxes.find(request.sandbox_id).processes
+            process = processes.find(request.process_id)
+            processes.check_terminal(process)
+            await self._sandboxes.ready(request.sandbox_id)
+            processes.resize(process, rows, columns)
+            return pb.ResizeTerminalResponse()
+
+    async def SignalProcess(self, request: pb.SignalProcessRequest, context: Context) -> pb.SignalProcessResponse:
+        """See the proto."""
+        with wire_errors():
+            number = unpack_signal(request.signal)
+            processes = self._sandboxes.find(request.sandbox_id).processes
+            process = processes.find(request.process_id)
+            processes.check_running(process)
+            await self._sandboxes.ready(request.sandbox_id)
+            processes.signal(process, number)
+            return pb.SignalProcessResponse()
 
     async def CancelProcess(self, request: pb.CancelProcessRequest, context: Context) -> pb.CancelProcessResponse:
         """See the proto."""
@@ -324,58 +369,12 @@ async def _chunks(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator
     raise errors.InvalidFieldError("end", "must come last: the stream has broken off, and nothing was written")
 
 
-async def _watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncIterator[pb.ProcessEvent]:
-    sandbox.users += 1
-    try:
-        wanted = {"stdout": offsets.stdout, "stderr": offsets.stderr}
-        async for event in sandbox.processes.watch(process, wanted):
-            yield _pack_event(event)
-    finally:
-        sandbox.users -= 1
-        sandbox.touch()
-
-
-def _unpack_spec(spec: pb.ProcessSpec) -> ProcessSpec:
-    if not spec.argv or not spec.argv[0]:
-        raise errors.InvalidFieldError("spec.argv", "must have at least one, non-empty, word")
-    words = [*spec.argv, *spec.env.keys(), *spec.env.values(), spec.working_directory]
-    if any("\0" in word for word in words):
-        raise errors.InvalidFieldError("spec", "must not hold a NUL in an argument, variable or directory")
-    if any(not name or "=" in name for name in spec.env):
-        raise errors.InvalidFieldError("spec.env", "must have names without '='")
-    if sum(len(word.encode()) + 1 for word in words) > MAX_ARGUMENT_BYTES:
-        raise errors.InvalidFieldError(
-            "spec.argv", f"must be, with the environment, at most {MAX_ARGUMENT_BYTES} bytes"
-        )
-    if spec.output_limit_bytes > MAX_OUTPUT_LIMIT_BYTES:
-        raise errors.InvalidFieldError("spec.output_limit_bytes", f"must be at most {MAX_OUTPUT_LIMIT_BYTES}")
-    return ProcessSpec(
-        argv=tuple(spec.argv),
-        env=dict(spec.env),
-        cwd="/".join(filter(None, ("/sandbox", spec.working_directory)))
-        if not spec.working_directory.startswith("/")
-        else spec.working_directory,
-        user=_USERS[spec.user],
-        timeout_ms=_milliseconds(spec.timeout),
-        output_limit_bytes=spec.output_limit_bytes or DEFAULT_OUTPUT_LIMIT_BYTES,
-        end_at_output_limit=spec.end_at_output_limit,
-        background=spec.background,
-    )
-
-
-def _milliseconds(duration: Duration) -> int:
-    milliseconds: int = duration.ToMilliseconds()
-    if milliseconds < 0:
-        raise errors.InvalidFieldError("spec.timeout", "must not be negative")
-    return milliseconds
-
-
 def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
     record = sandbox.record
     return pb.Sandbox(
         id=record.id,
         state=pb.SANDBOX_STATE_RUNNING if sandbox.running else pb.SANDBOX_STATE_STOPPED,
-        create_time=_timestamp(record.create_time),
+        create_time=timestamp(record.create_time),
         limits=pb.Limits(
             cpu_millis=record.limits.cpu_millis,
             memory_bytes=record.limits.memory_bytes,
@@ -433,42 +432,3 @@ def _pack_file_part(part: files.FileChunk | files.FileEnd | files.FileFailure) -
         case files.FileFailure():
             kind = _FILE_ERRORS.get(part.kind, pb.FILE_ERROR_KIND_IO)
             return pb.ReadFilesResponse(index=part.index, error=pb.FileError(kind=kind, message=part.message))
-
-
-def _pack_event(event: Started | Chunk | ProcessEnd) -> pb.ProcessEvent:
-    match event:
-        case Started():
-            return pb.ProcessEvent(started=pb.ProcessStarted(time=_timestamp(event.time)))
-        case Chunk():
-            output = pb.Output(stream=_STREAMS[event.stream], offset=event.offset, data=event.data)
-            return pb.ProcessEvent(output=output)
-        case ProcessEnd():
-            return pb.ProcessEvent(ended=_pack_end(event))
-
-
-def _pack_end(end: ProcessEnd) -> pb.ProcessEnded:
-    packed = pb.ProcessEnded(
-        time=_timestamp(end.time),
-        length=pb.Offsets(**end.lengths),
-        dropped_bytes=end.dropped_bytes,
-        oom_kills=end.oom_kills,
-    )
-    match end.kind:
-        case "exited":
-            packed.exited = end.code
-        case "signaled":
-            packed.signaled = end.code
-        case "sandbox_lost":
-            packed.sandbox_lost.detail = end.detail
-        case "start_failed":
-            packed.start_failed.error = end.error
-            packed.start_failed.detail = end.detail
-        case kind:
-            getattr(packed, kind).SetInParent()
-    return packed
-
-
-def _timestamp(text: str) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(datetime.datetime.fromisoformat(text))
-    return stamp

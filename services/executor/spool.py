@@ -1,6 +1,6 @@
 """The spool: a process's output on disk, so that whoever watches can come back and read the very same bytes.
 
-Up to the limit both streams are kept whole, one file each. Beyond it bytes are counted and dropped, but for a tail of
+Up to the limit all streams are kept whole, one file each. Beyond it bytes are counted and dropped, but for a tail of
 each stream that is written when the process ends. In which order the streams' bytes came is kept in memory only: after
 a restart of the executor a new watcher gets what is older as stdout first, then stderr.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.executor.errors import ProtocolError
 
-STREAMS = ("stdout", "stderr")
+STREAMS = ("stdout", "stderr", "terminal")
 TAIL_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
 # A program that alternates its streams byte by byte would make a list as long as its output.

@@ -22,6 +22,10 @@ MAX_INSTALL_SECONDS: Final = 3600
 MAX_LOCK_BYTES: Final = 16 << 20
 MAX_PREVIEW_SECONDS: Final = 24 * 3600
 DEFAULT_PREVIEW_SECONDS: Final = 3600
+MAX_PAGE_SIZE: Final = 1000
+_DEFAULT_PAGE_SIZE: Final = 100
+_MAX_TERMINAL_SIZE: Final = 4096
+_MAX_SIGNAL: Final = 31
 _MAX_PATH_BYTES: Final = 4096
 _LAST_PORT: Final = 65535
 _OWN_PORTS: Final = frozenset({7480, 7481})
@@ -119,7 +123,25 @@ def check_exec_request(request: pb.ExecRequest) -> None:
     _check_env(request.env)
     _check_duration("run_timeout", request.run_timeout, MAX_RUN_SECONDS)
     _check_duration("install_timeout", request.install_timeout, MAX_INSTALL_SECONDS)
+    _check_interaction(request)
     _require("output_limit_bytes", request.output_limit_bytes <= MAX_OUTPUT_LIMIT, "must be at most 1 GiB")
+
+
+def check_terminal(terminal: pb.Terminal) -> None:
+    """A size that a terminal can have."""
+    for field in ("rows", "columns"):
+        within = 1 <= getattr(terminal, field) <= _MAX_TERMINAL_SIZE
+        _require(f"terminal.{field}", within, f"must be 1 to {_MAX_TERMINAL_SIZE}")
+
+
+def check_signal(number: int) -> None:
+    """A signal as Linux numbers them, real-time signals left out."""
+    _require("signal", 1 <= number <= _MAX_SIGNAL, f"must be 1 to {_MAX_SIGNAL}")
+
+
+def page_size_of(asked: int) -> int:
+    """How many rows a page has at most."""
+    return min(asked or _DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
 
 def check_lock(field: str, lock: pb.Lockfile) -> None:
@@ -138,8 +160,20 @@ def _check_program(program: pb.Program) -> None:
     _require("program.script", len(os.fsencode(program.script)) <= _MAX_NAME_BYTES, "must be at most 255 bytes")
     _require("program.script", "\0" not in program.script, "must not contain NUL")
     _check_arguments("program.args", program.args)
+    check_path("program.working_directory", program.working_directory, empty=True)
     _check_arguments("program.command", program.command)
     _require("program.command", not program.command or bool(program.command[0]), "must name a command, or be empty")
+
+
+def _check_interaction(request: pb.ExecRequest) -> None:
+    for field, asked in (("stdin", request.stdin), ("terminal", request.HasField("terminal"))):
+        rule = "must not be together with install_missing: what one run has read, another cannot"
+        _require(field, not (asked and request.install_missing), rule)
+    if request.HasField("terminal"):
+        check_terminal(request.terminal)
+    _check_duration("idle_timeout", request.idle_timeout, MAX_RUN_SECONDS)
+    at_least_one = request.idle_timeout == Duration() or request.idle_timeout.seconds >= 1
+    _require("idle_timeout", at_least_one, "must be 0 (no limit), or at least 1 second")
 
 
 def _check_names(field: str, names: Sequence[str]) -> None:

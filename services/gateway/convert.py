@@ -37,10 +37,11 @@ class SandboxLostError(Exception):
 
 
 def digest_of(request: pb.ExecRequest) -> str:
-    """SHA-256 over all of a request but its exec id."""
+    """SHA-256 over all of a request but its exec id, and what concerns the caller's stream alone."""
     copy = pb.ExecRequest()
     copy.CopyFrom(request)
     copy.ClearField("exec_id")
+    copy.ClearField("detach")
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -109,7 +110,9 @@ def package_event(package: resolver.PackageEvent) -> pb.ExecEvent:
 def ended_by_process(ended: executor.ProcessEnded, run: int) -> pb.ExecEnded:
     """The end of a run as the end of the exec."""
     end = pb.ExecEnded(
-        length=pb.OutputOffsets(stdout=ended.length.stdout, stderr=ended.length.stderr, run=run),
+        length=pb.OutputOffsets(
+            stdout=ended.length.stdout, stderr=ended.length.stderr, terminal=ended.length.terminal, run=run
+        ),
         dropped_bytes=ended.dropped_bytes,
         oom_kills=ended.oom_kills,
     )
@@ -120,6 +123,7 @@ def ended_by_process(ended: executor.ProcessEnded, run: int) -> pb.ExecEnded:
             end.signaled = ended.signaled
         case "timed_out":
             end.timed_out.phase = pb.PHASE_RUN
+            end.timed_out.idle = ended.timed_out.idle
         case "oom_killed":
             end.oom_killed.SetInParent()
         case "output_limit":

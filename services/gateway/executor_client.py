@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.executor.v1 import executor_pb2_grpc
-from services.gateway.ports import Survey
+from services.gateway.ports import StdinPart, Survey
 from services.gateway.wire import send_stream
 from services.rpc.channel import Channel, translated
 
@@ -103,6 +103,36 @@ class ExecutorClient:
 
     def attach_process(self, request: executor.AttachProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
         return _events(self._stub.AttachProcess(request))
+
+    async def write_stdin(
+        self, sandbox_id: str, process_id: str, parts: AsyncIterator[StdinPart]
+    ) -> AsyncGenerator[int, None]:
+        async def requests() -> AsyncIterator[executor.WriteStdinRequest]:
+            header = executor.WriteStdinHeader(sandbox_id=sandbox_id, process_id=process_id)
+            yield executor.WriteStdinRequest(header=header)
+            async for part in parts:
+                if isinstance(part, executor.StdinEnd):
+                    yield executor.WriteStdinRequest(end=part)
+                else:
+                    yield executor.WriteStdinRequest(chunk=part)
+
+        call = self._stub.WriteStdin(requests())
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response.accepted
+        finally:
+            call.cancel()
+
+    async def resize_terminal(self, sandbox_id: str, process_id: str, terminal: executor.Terminal) -> None:
+        request = executor.ResizeTerminalRequest(sandbox_id=sandbox_id, process_id=process_id, terminal=terminal)
+        with translated(PEER):
+            await self._stub.ResizeTerminal(request)
+
+    async def signal_process(self, sandbox_id: str, process_id: str, number: int) -> None:
+        request = executor.SignalProcessRequest(sandbox_id=sandbox_id, process_id=process_id, signal=number)
+        with translated(PEER):
+            await self._stub.SignalProcess(request)
 
     async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
         request = executor.CancelProcessRequest(sandbox_id=sandbox_id, process_id=process_id)

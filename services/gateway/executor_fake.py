@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from qila.executor.v1 import executor_pb2 as executor
 from services.gateway.journal import Bell
-from services.gateway.ports import Survey
+from services.gateway.ports import StdinPart, Survey
+from services.gateway.process_fake import FakeProcess, count, echo, ignore
 from services.rpc.errors import (
     QilaError,
     already_exists,
@@ -21,33 +23,7 @@ from services.rpc.errors import (
     unavailable,
 )
 
-
-@dataclass(eq=False, kw_only=True)
-class FakeProcess:
-    """A process whose behaviour a test scripts; what it writes stays, as in the spool."""
-
-    sandbox: FakeSandbox
-    process_id: str
-    spec: executor.ProcessSpec
-    outputs: list[executor.Output] = field(default_factory=list)
-    ended: executor.ProcessEnded | None = None
-    bell: Bell = field(default_factory=Bell)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    length: executor.Offsets = field(default_factory=executor.Offsets)
-    task: asyncio.Task[None] | None = None
-
-    def write(self, data: bytes, stream: executor.Stream.ValueType = executor.STREAM_STDOUT) -> None:
-        name = "stdout" if stream == executor.STREAM_STDOUT else "stderr"
-        offset = getattr(self.length, name)
-        self.outputs.append(executor.Output(stream=stream, offset=offset, data=data))
-        setattr(self.length, name, offset + len(data))
-        self.bell.ring()
-
-    def end(self, ended: executor.ProcessEnded) -> None:
-        ended.length.CopyFrom(self.length)
-        self.ended = ended
-        self.bell.ring()
-
+__all__ = ["FakeExecutor", "FakeProcess", "FakeSandbox", "Program"]
 
 Program = Callable[[FakeProcess], Awaitable[int]]
 
@@ -88,7 +64,7 @@ class FakeExecutor:
 
     def __init__(self) -> None:
         self.sandboxes: dict[str, FakeSandbox] = {}
-        self.programs: dict[str, Program] = {"true": _true}
+        self.programs: dict[str, Program] = {"true": _true, "echo": echo, "count": count, "ignore": ignore}
         self.down = False
         self.refused = asyncio.Event()
         self.started: list[str] = []
@@ -203,15 +179,36 @@ class FakeExecutor:
             process.task = asyncio.create_task(self._live(process))
         elif process.spec != request.spec:
             raise already_exists("PROCESS_EXISTS", f"{request.process_id} was started with another spec")
-        async for event in self._events(process, getattr(request, "from")):
+        async for event in process.follow(getattr(request, "from"), self._check):
             yield event
 
     async def attach_process(
         self, request: executor.AttachProcessRequest
     ) -> AsyncGenerator[executor.ProcessEvent, None]:
         process = self._process(request.sandbox_id, request.process_id)
-        async for event in self._events(process, getattr(request, "from")):
+        async for event in process.follow(getattr(request, "from"), self._check):
             yield event
+
+    async def write_stdin(
+        self, sandbox_id: str, process_id: str, parts: AsyncIterator[StdinPart]
+    ) -> AsyncGenerator[int, None]:
+        process = self._process(sandbox_id, process_id)
+        async with aclosing(process.take_input(parts, self._check)) as answers:
+            async for accepted in answers:
+                yield accepted
+
+    async def resize_terminal(self, sandbox_id: str, process_id: str, terminal: executor.Terminal) -> None:
+        process = self._process(sandbox_id, process_id)
+        if not process.spec.HasField("terminal"):
+            raise failed_precondition("NO_TERMINAL", f"{process_id} has no terminal")
+        process.check_running()
+        process.sizes.append((terminal.rows, terminal.columns))
+
+    async def signal_process(self, sandbox_id: str, process_id: str, number: int) -> None:
+        process = self._process(sandbox_id, process_id)
+        process.check_running()
+        process.signals.append(number)
+        process.bell.ring()
 
     async def cancel_process(self, sandbox_id: str, process_id: str) -> None:
         self._process(sandbox_id, process_id).cancelled.set()
@@ -279,29 +276,6 @@ class FakeExecutor:
         else:
             running.cancel()
             process.end(executor.ProcessEnded(cancelled=executor.Cancelled()))
-
-    async def _events(
-        self, process: FakeProcess, position: executor.Offsets
-    ) -> AsyncGenerator[executor.ProcessEvent, None]:
-        yield executor.ProcessEvent(started=executor.ProcessStarted())
-        index = 0
-        while True:
-            self._check()
-            for output in process.outputs[index:]:
-                index += 1
-                first = position.stdout if output.stream == executor.STREAM_STDOUT else position.stderr
-                skipped = max(first - output.offset, 0)
-                if skipped < len(output.data):
-                    rest = executor.Output(
-                        stream=output.stream, offset=output.offset + skipped, data=output.data[skipped:]
-                    )
-                    yield executor.ProcessEvent(output=rest)
-            if index < len(process.outputs):
-                continue
-            if process.ended is not None:
-                yield executor.ProcessEvent(ended=process.ended)
-                return
-            await process.bell.wait()
 
     def _in_force(self, policy: executor.EgressPolicy) -> executor.EgressPolicy:
         refused = sorted(set(policy.hosts) - self.connect_hosts)

@@ -79,15 +79,20 @@ def _packages(lock: bytes) -> Mapping[str, Locked]:
 
 
 class StderrTail:
-    """The end of what a program writes on stderr, at most 64 KiB."""
+    """The end of what a program writes on stderr, at most 64 KiB; on the stream that it shares, if it does.
 
-    def __init__(self) -> None:
+    Args:
+        request: says where stderr goes.
+    """
+
+    def __init__(self, request: pb.ExecRequest) -> None:
+        self._stream = _stream_of_errors(request)
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
 
     def take(self, output: executor.Output) -> None:
         """Takes output as it comes."""
-        if output.stream != executor.STREAM_STDERR:
+        if output.stream != self._stream:
             return
         self._chunks.append(output.data)
         self._bytes += len(output.data)
@@ -98,6 +103,12 @@ class StderrTail:
     def data(self) -> bytes:
         """The bytes, from somewhere in the middle of a line on if there were more."""
         return b"".join(self._chunks)[-_TAIL_BYTES:]
+
+
+def _stream_of_errors(request: pb.ExecRequest) -> executor.Stream.ValueType:
+    if request.HasField("terminal"):
+        return executor.STREAM_TERMINAL
+    return executor.STREAM_STDOUT if request.merge_output else executor.STREAM_STDERR
 
 
 async def explain_run(

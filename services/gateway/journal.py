@@ -18,8 +18,11 @@ from services.gateway.store.port import ExecRecord, Store, StoredEvent
 
 _LOG: Final = structlog.get_logger("services.gateway")
 _TAIL_EVENTS: Final = 256
-_PAGE_EVENTS: Final = 256
+# A watcher that does not read holds as many, of up to 64 KiB each.
+_PAGE_EVENTS: Final = 16
 _RING_BYTES: Final = 2 << 20
+# What a piece of output takes beside its bytes, roughly.
+_OUTPUT_COST: Final = 256
 _OUTPUT_BYTES: Final = 64 << 10
 
 
@@ -27,20 +30,34 @@ class Bell:
     """Wakes all who wait. A waiter looks at the state first and waits at once after, so no ring is missed."""
 
     def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
         """Wakes those who wait now."""
-        waiters, self._waiters = self._waiters, []
+        if not self._waiters:
+            return
+        waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def wait(self) -> None:
         """Returns at the next ring."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+        await self.wake(asyncio.get_running_loop().create_future())
+
+    async def wake(self, waiter: asyncio.Future[None]) -> None:
+        """Returns at the next ring, or when somebody else has set the waiter and had it forgotten."""
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        except BaseException:
+            # One that went away must not stay here for a ring that may never come.
+            self.forget(waiter)
+            raise
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """The waiter waits no more."""
+        self._waiters.discard(waiter)
 
 
 class OutputRing:
@@ -48,17 +65,20 @@ class OutputRing:
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
-        self._outputs: deque[executor.Output] = deque()
+        # By number: a watcher finds its place at once, however many there are.
+        self._outputs: dict[int, executor.Output] = {}
         self._first = 0
+        self._next = 0
         self._bytes = 0
         self.closed = False
 
     def append(self, output: executor.Output) -> None:
         """Adds output and lets the oldest go."""
-        self._outputs.append(output)
-        self._bytes += len(output.data)
+        self._outputs[self._next] = output
+        self._next += 1
+        self._bytes += len(output.data) + _OUTPUT_COST
         while self._bytes > _RING_BYTES:
-            self._bytes -= len(self._outputs.popleft().data)
+            self._bytes -= len(self._outputs.pop(self._first).data) + _OUTPUT_COST
             self._first += 1
         self._bell.ring()
 
@@ -69,13 +89,15 @@ class OutputRing:
 
     def forgo(self) -> None:
         """The beginning is not here: watchers start with the spool."""
-        self._first = 1
+        self._first = self._next = 1
 
-    def since(self, index: int) -> list[executor.Output] | None:
-        """The outputs from the index on, counted from the first one ever; None if some of them are gone."""
-        if index < self._first:
-            return None
-        return list(islice(self._outputs, index - self._first, None))
+    def at(self, index: int) -> executor.Output | None:
+        """One output, counted from the first one ever; None if it has not come, or is gone."""
+        return self._outputs.get(index)
+
+    def has_lost(self, index: int) -> bool:
+        """Whether an output is gone."""
+        return index < self._first
 
 
 class Journal:
@@ -126,7 +148,8 @@ class Journal:
         if sequence >= self.record.last_sequence:
             return ()
         if self._tail and self._tail[0].sequence <= sequence + 1:
-            return [event for event in self._tail if event.sequence > sequence]
+            skipped = sequence + 1 - self._tail[0].sequence
+            return list(islice(self._tail, skipped, skipped + _PAGE_EVENTS))
         record = self.record
         page = await self._store.events(record.sandbox_id, record.exec_id, sequence, _PAGE_EVENTS)
         return [pb.ExecEvent.FromString(item.payload) for item in page]

@@ -32,6 +32,8 @@ class LiveExec:
         self.started = set(range(record.run))
         self.task: asyncio.Task[None] | None = None
         self.preparing: asyncio.Task[Any] | None = None
+        # Of the one that writes its input.
+        self.writer: Bell | None = None
         self._install_length = {pb.STREAM_STDOUT: 0, pb.STREAM_STDERR: 0}
         self._install_events = 0
 
@@ -124,13 +126,20 @@ class LiveExec:
             event = pb.ExecEvent(output=placed)
         self.journal.append(event)
 
+    def take_input_over(self, writer: Bell) -> None:
+        """From now on the one with this bell writes the input; the former hears its own."""
+        former, self.writer = self.writer, writer
+        if former is not None:
+            former.ring()
+            self.bell.ring()
+
     def _begin_install_output(self) -> None:
         self._install_length = {pb.STREAM_STDOUT: 0, pb.STREAM_STDERR: 0}
 
     def process_spec(self, argv: list[str], env: dict[str, str], directory: str) -> executor.ProcessSpec:
         """What the run phase starts."""
         request = self.request
-        return executor.ProcessSpec(
+        spec = executor.ProcessSpec(
             argv=argv,
             env={**env, **request.env},
             working_directory=directory,
@@ -138,7 +147,15 @@ class LiveExec:
             timeout=request.run_timeout,
             output_limit_bytes=request.output_limit_bytes,
             end_at_output_limit=request.end_at_output_limit,
+            stdin=request.stdin,
+            merge_output=request.merge_output,
         )
+        # Set only where they are wanted: an exec of an earlier version joins its process by the very same words.
+        if request.HasField("terminal"):
+            spec.terminal.rows, spec.terminal.columns = request.terminal.rows, request.terminal.columns
+        if request.HasField("idle_timeout"):
+            spec.idle_timeout.CopyFrom(request.idle_timeout)
+        return spec
 
 
 def process_id_of(exec_id: str, run: int) -> str:

@@ -12,7 +12,12 @@ from services.rpc.errors import ErrorCode, QilaError, unavailable
 
 Result = TypeVar("Result")
 Events = AsyncGenerator[executor.ProcessEvent, None]
-_PAUSE_SECONDS: Final = 0.1
+PAUSE_SECONDS: Final = 0.1
+OFFSET_FIELDS: Final = {
+    executor.STREAM_STDOUT: "stdout",
+    executor.STREAM_STDERR: "stderr",
+    executor.STREAM_TERMINAL: "terminal",
+}
 
 
 async def patiently(call: Callable[[], Awaitable[Result]], patience: float) -> Result:
@@ -24,7 +29,7 @@ async def patiently(call: Callable[[], Awaitable[Result]], patience: float) -> R
         except QilaError as error:
             if error.code is not ErrorCode.UNAVAILABLE or asyncio.get_running_loop().time() >= deadline:
                 raise
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def unbroken(
@@ -68,7 +73,7 @@ async def unbroken(
         deadline = now() + patience if deadline is None else deadline
         if not (started or begun) or now() >= deadline:
             raise lost
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)
         if reconnect is not None:
             await patiently(reconnect, patience)
 
@@ -78,5 +83,7 @@ def advance(position: executor.Offsets, output: executor.Output) -> None:
     following = output.offset + len(output.data)
     if output.stream == executor.STREAM_STDOUT:
         position.stdout = following
-    else:
+    elif output.stream == executor.STREAM_STDERR:
         position.stderr = following
+    else:
+        position.terminal = following

@@ -13,6 +13,8 @@ from typing import Protocol
 from qila.executor.v1 import executor_pb2 as executor
 from qila.resolver.v1 import resolver_pb2 as resolver
 
+StdinPart = executor.StdinChunk | executor.StdinEnd
+
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
@@ -51,6 +53,18 @@ class ExecutorPort(Protocol):
     def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]: ...
 
     def attach_process(self, request: executor.AttachProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]: ...
+
+    def write_stdin(
+        self, sandbox_id: str, process_id: str, parts: AsyncIterator[StdinPart]
+    ) -> AsyncGenerator[int, None]:
+        """How many bytes of the input are accepted, first when the process has started.
+
+        `parts` is read as the executor takes them; when this ends it may still wait for the next one.
+        """
+
+    async def resize_terminal(self, sandbox_id: str, process_id: str, terminal: executor.Terminal) -> None: ...
+
+    async def signal_process(self, sandbox_id: str, process_id: str, number: int) -> None: ...
 
     async def cancel_process(self, sandbox_id: str, process_id: str) -> None: ...
 

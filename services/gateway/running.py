@@ -74,7 +74,7 @@ class Runner:
             plan = await self._planned(live)
             if live.cancel_requested and not live.recovered:
                 return pb.ExecEnded(cancelled=pb.Cancelled())
-            tail = StderrTail()
+            tail = StderrTail(live.request)
             end = ended_by_process(await self._run(live, _spec(live, plan), tail), live.run)
             if plan is None:
                 return end
@@ -146,7 +146,7 @@ class Runner:
             survey = await patiently(lambda: self._executor.survey(live.sandbox_id), self._config.patience)
             resolution = await self._planner.standing(live.sandbox_id, plan, survey)
         if record.fingerprint != plan.fingerprint or not record.plan:
-            argv = [*plan.launch.argv, *live.request.program.args]
+            argv = _argv(live.request.program, plan)
             live.journal.append(plan_made(plan, argv, installed=resolution.installed))
             for notice in notices(plan):
                 live.journal.append(notice)
@@ -184,8 +184,18 @@ def _spec(live: LiveExec, plan: resolver.Plan | None) -> executor.ProcessSpec:
     command = live.request.command
     if plan is None:
         return live.process_spec(list(command.argv), {}, command.working_directory)
-    argv = [*plan.launch.argv, *live.request.program.args]
-    return live.process_spec(argv, dict(plan.launch.env), plan.launch.working_directory)
+    program = live.request.program
+    directory = program.working_directory or plan.launch.working_directory
+    return live.process_spec(_argv(program, plan), dict(plan.launch.env), directory)
+
+
+def _argv(program: pb.Program, plan: resolver.Plan) -> list[str]:
+    """The command; in a directory of the client's choice the program's file is found by its full path."""
+    argv = list(plan.launch.argv)
+    if program.working_directory and program.file and not program.command:
+        home = "/".join(filter(None, ("/sandbox", plan.launch.working_directory)))
+        argv = [f"{home}/{word}" if word == program.file else word for word in argv]
+    return [*argv, *program.args]
 
 
 def _to_add(live: LiveExec, end: pb.ExecEnded) -> list[str]:

@@ -7,10 +7,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -20,23 +19,14 @@ from services.gateway.conductor import Conductor
 from services.gateway.documents import Documents
 from services.gateway.egress import egress_record, from_executor, to_executor
 from services.gateway.forwarding import connect_port
+from services.gateway.interaction import Interaction
+from services.gateway.listing import list_execs
+from services.gateway.packing import file_error, pack_exec, pack_file, pack_sandbox, timestamp
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.preview.links import PreviewLinks, Target
-from services.gateway.store.port import ExecRecord, SandboxRecord, Store
+from services.gateway.store.port import SandboxRecord, Store
 from services.gateway.watching import watch
-from services.rpc.errors import (
-    ErrorCode,
-    QilaError,
-    failed_precondition,
-    invalid_argument,
-    resource_exhausted,
-)
-
-_FILE_ERRORS: Final = {
-    executor.FILE_ERROR_KIND_NOT_FOUND: (ErrorCode.NOT_FOUND, "FILE_NOT_FOUND"),
-    executor.FILE_ERROR_KIND_NOT_A_FILE: (ErrorCode.FAILED_PRECONDITION, "NOT_A_FILE"),
-    executor.FILE_ERROR_KIND_PERMISSION_DENIED: (ErrorCode.PERMISSION_DENIED, "FILE_NOT_READABLE"),
-}
+from services.rpc.errors import failed_precondition, invalid_argument, resource_exhausted
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
@@ -58,6 +48,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self._patience = patience
         self._preview_links = preview_links
         self._documents = Documents(store, resolver_port)
+        self._interaction = Interaction(conductor, executor_port, patience)
 
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Any) -> pb.CreateSandboxResponse:
         checks.check_language(request.language)
@@ -86,16 +77,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             # Nobody would ever know of it.
             await self._executor.remove_sandbox(made.id)
             raise
-        return pb.CreateSandboxResponse(sandbox=_sandbox(record, made.egress))
+        return pb.CreateSandboxResponse(sandbox=pack_sandbox(record, made.egress))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: Any) -> pb.GetSandboxResponse:
         record = await self._known(request.sandbox_id)
         # The executor alone keeps the policy, beside the doors that obey it.
         there = await self._executor.sandbox(request.sandbox_id)
-        return pb.GetSandboxResponse(sandbox=_sandbox(record, there.egress))
+        return pb.GetSandboxResponse(sandbox=pack_sandbox(record, there.egress))
 
     async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Any) -> pb.ListSandboxesResponse:
-        return pb.ListSandboxesResponse(sandboxes=[_sandbox(record) for record in await self._store.sandboxes()])
+        return pb.ListSandboxesResponse(sandboxes=[pack_sandbox(record) for record in await self._store.sandboxes()])
 
     async def RemoveSandbox(self, request: pb.RemoveSandboxRequest, context: Any) -> pb.RemoveSandboxResponse:
         if await self._store.sandbox(request.sandbox_id) is not None:
@@ -133,7 +124,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         async with aclosing(self._executor.read_files(asked)) as responses:
             async for response in responses:
                 if response.HasField("error"):
-                    raise _file_error(request.path, response.error)
+                    raise file_error(request.path, response.error)
                 if response.HasField("chunk"):
                     yield pb.ReadFileResponse(chunk=response.chunk)
 
@@ -141,7 +132,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         checks.check_path("path", request.path, empty=True)
         await self._known(request.sandbox_id)
         files = await self._executor.list_files(request.sandbox_id, request.path)
-        return pb.ListFilesResponse(files=[_file_info(file) for file in files])
+        return pb.ListFilesResponse(files=[pack_file(file) for file in files])
 
     async def RemoveFile(self, request: pb.RemoveFileRequest, context: Any) -> pb.RemoveFileResponse:
         checks.check_path("path", request.path)
@@ -156,11 +147,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         async with aclosing(watch(self._executor, live, patience=self._patience, as_status=True)) as events:
             async for event in events:
                 yield pb.ExecResponse(event=event)
+                if request.detach:
+                    return
 
     async def AttachExec(self, request: pb.AttachExecRequest, context: Any) -> AsyncIterator[pb.AttachExecResponse]:
         live = await self._conductor.find(request.sandbox_id, request.exec_id)
         offsets = getattr(request, "from")
-        position = executor.Offsets(stdout=offsets.stdout, stderr=offsets.stderr)
+        position = executor.Offsets(stdout=offsets.stdout, stderr=offsets.stderr, terminal=offsets.terminal)
         events = watch(
             self._executor,
             live,
@@ -175,7 +168,26 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def GetExec(self, request: pb.GetExecRequest, context: Any) -> pb.GetExecResponse:
         live = await self._conductor.find(request.sandbox_id, request.exec_id)
-        return pb.GetExecResponse(exec=_exec(live.journal.record))
+        return pb.GetExecResponse(exec=pack_exec(live.journal.record))
+
+    async def ListExecs(self, request: pb.ListExecsRequest, context: Any) -> pb.ListExecsResponse:
+        await self._known(request.sandbox_id)
+        return await list_execs(self._store, request)
+
+    async def WriteStdin(
+        self, request_iterator: AsyncIterator[pb.WriteStdinRequest], context: Any
+    ) -> AsyncIterator[pb.WriteStdinResponse]:
+        async with aclosing(self._interaction.write_stdin(aiter(request_iterator))) as answers:
+            async for accepted in answers:
+                yield pb.WriteStdinResponse(accepted=accepted)
+
+    async def ResizeTerminal(self, request: pb.ResizeTerminalRequest, context: Any) -> pb.ResizeTerminalResponse:
+        await self._interaction.resize(request.sandbox_id, request.exec_id, request.terminal)
+        return pb.ResizeTerminalResponse()
+
+    async def SignalExec(self, request: pb.SignalExecRequest, context: Any) -> pb.SignalExecResponse:
+        await self._interaction.signal(request.sandbox_id, request.exec_id, request.signal)
+        return pb.SignalExecResponse()
 
     async def CancelExec(self, request: pb.CancelExecRequest, context: Any) -> pb.CancelExecResponse:
         await self._conductor.cancel(request.sandbox_id, request.exec_id)
@@ -229,7 +241,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             raise failed_precondition("PREVIEW_OFF", message)
         expiry = int(time.time() + seconds)
         url = self._preview_links.url(Target(sandbox_id=request.sandbox_id, port=request.port), expiry)
-        return pb.CreatePreviewResponse(url=url, expire_time=_timestamp(expiry * 1_000_000_000))
+        return pb.CreatePreviewResponse(url=url, expire_time=timestamp(expiry * 1_000_000_000))
 
     async def _known(self, sandbox_id: str) -> SandboxRecord:
         checks.check_sandbox_id(sandbox_id)
@@ -260,55 +272,3 @@ async def _upload(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator
         yield request.chunk
     # A client that was cut off looks the same as one that stopped: only the end says that the file is whole.
     raise invalid_argument("END_MISSING", "the last message must be the end: the stream broke off, nothing was written")
-
-
-def _file_error(path: str, error: executor.FileError) -> QilaError:
-    code, reason = _FILE_ERRORS.get(error.kind, (ErrorCode.UNAVAILABLE, "FILE_NOT_READ"))
-    return QilaError(code, reason, f"{path}: {error.message}", {"path": path})
-
-
-def _file_info(file: executor.FileInfo) -> pb.FileInfo:
-    return pb.FileInfo(
-        name=file.name,
-        # The two enumerations have the same numbers.
-        kind=pb.FileKind.ValueType(file.kind),
-        size=file.size,
-        mtime_ns=file.mtime_ns,
-        executable=file.executable,
-        link_target=file.link_target,
-    )
-
-
-def _sandbox(record: SandboxRecord, egress: executor.EgressPolicy | None = None) -> pb.Sandbox:
-    return pb.Sandbox(
-        egress=None if egress is None else from_executor(egress),
-        id=record.sandbox_id,
-        language=record.language,
-        create_time=_timestamp(record.create_time_ns),
-        limits=pb.Limits(
-            cpu_millis=record.cpu_millis,
-            memory_bytes=record.memory_bytes,
-            pids=record.pids,
-            disk_bytes=record.disk_bytes,
-        ),
-    )
-
-
-def _exec(record: ExecRecord) -> pb.Exec:
-    message = pb.Exec(
-        id=record.exec_id,
-        sandbox_id=record.sandbox_id,
-        create_time=_timestamp(record.create_time_ns),
-        phase=pb.Phase.ValueType(record.phase),
-        fingerprint=record.fingerprint,
-    )
-    if record.end_time_ns:
-        message.end_time.CopyFrom(_timestamp(record.end_time_ns))
-        message.ended.CopyFrom(pb.ExecEnded.FromString(record.ended))
-    return message
-
-
-def _timestamp(nanoseconds: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromNanoseconds(nanoseconds)
-    return timestamp

@@ -10,9 +10,11 @@ from google.rpc import status_pb2
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.convert import run_output
+from services.gateway.journal import now
 from services.gateway.live import LiveExec, process_id_of
 from services.gateway.patience import Events, advance, unbroken
 from services.gateway.ports import ExecutorPort
+from services.gateway.pulse import Pulse
 from services.rpc.errors import ErrorCode, QilaError, from_status, out_of_range
 
 
@@ -40,79 +42,113 @@ async def watch(
     Raises:
         QilaError: OUT_OF_RANGE for a position or a run beyond the end; with `as_status` what kept it from starting.
     """
+    _check_place(live, after, run)
     journal = live.journal
-    if after > journal.record.last_sequence:
-        last = journal.record.last_sequence
+    begun = await journal.at(after)
+    pulse = Pulse()
+    try:
+        while True:
+            if begun is not None and begun.phase_started.phase == pb.PHASE_RUN and begun.phase_started.run >= run:
+                number = begun.phase_started.run
+                start = position if number == run else None
+                outputs = _RunOutput(executor_port, live, pulse, run=number, patience=patience)
+                async with aclosing(outputs.after(start or executor.Offsets())) as pieces:
+                    async for output in pieces:
+                        yield _heartbeat(live) if output is None else run_output(output, number)
+                        pulse.told()
+            begun = None
+            for event in await journal.after(after):
+                after = event.sequence
+                _refuse(live, event, as_status=as_status)
+                yield event
+                pulse.told()
+                if event.phase_started.phase == pb.PHASE_RUN:
+                    begun = event
+                    break
+            else:
+                if journal.ended and after >= journal.record.last_sequence:
+                    return
+                if after >= journal.record.last_sequence:
+                    await pulse.wait(live.bell)
+                    if pulse.is_due:
+                        yield _heartbeat(live)
+                        pulse.told()
+    finally:
+        pulse.close()
+
+
+class _RunOutput:
+    """What one run wrote, for one watcher; None among it whenever a heartbeat is due."""
+
+    def __init__(self, executor_port: ExecutorPort, live: LiveExec, pulse: Pulse, *, run: int, patience: float) -> None:
+        self._executor = executor_port
+        self._live = live
+        self._pulse = pulse
+        self._run = run
+        self._patience = patience
+
+    async def after(self, position: executor.Offsets) -> AsyncGenerator[executor.Output | None, None]:
+        """The output from the position on, which advances with it."""
+        # Kept: a run that begins later has another one.
+        ring = self._live.ring if self._run == self._live.run else None
+        index = 0
+        while ring is not None and (index or not (position.stdout or position.stderr or position.terminal)):
+            if ring.has_lost(index):
+                # Too slow for the ring: from here on the spool is read, at this watcher's own pace.
+                break
+            output = ring.at(index)
+            if output is not None:
+                index += 1
+                advance(position, output)
+                yield output
+            elif ring.closed:
+                return
+            else:
+                await self._pulse.wait(self._live.bell)
+                if self._pulse.is_due:
+                    yield None
+        async with aclosing(self._spooled(position)) as spooled:
+            async for output in spooled:
+                yield output
+
+    async def _spooled(self, position: executor.Offsets) -> AsyncGenerator[executor.Output | None, None]:
+        live = self._live
+        while self._run == live.run and self._run not in live.started and not live.ring.closed:
+            await self._pulse.wait(live.bell)
+            if self._pulse.is_due:
+                yield None
+        try:
+            async with (
+                aclosing(unbroken(self._attach, position, self._patience, begun=True)) as events,
+                aclosing(self._pulse.items(events)) as items,
+            ):
+                async for event in items:
+                    if event is None:
+                        yield None
+                    elif event.HasField("output"):
+                        yield event.output
+        except QilaError as error:
+            # An exec that never started, or whose sandbox is lost, has no output: its end says so.
+            if error.code is not ErrorCode.NOT_FOUND or not _may_lack_output(live):
+                raise
+
+    def _attach(self, offsets: executor.Offsets) -> Events:
+        process_id = process_id_of(self._live.exec_id, self._run)
+        request = executor.AttachProcessRequest(sandbox_id=self._live.sandbox_id, process_id=process_id)
+        getattr(request, "from").CopyFrom(offsets)
+        return self._executor.attach_process(request)
+
+
+def _check_place(live: LiveExec, after: int, run: int) -> None:
+    last = live.journal.record.last_sequence
+    if after > last:
         raise out_of_range("SEQUENCE_BEYOND_END", f"after_sequence: the last event is {last}", last_sequence=str(last))
     if run > live.run:
         raise out_of_range("RUN_BEYOND_END", f"from.run: the last run is {live.run}", last_run=str(live.run))
-    begun = await journal.at(after)
-    while True:
-        if begun is not None and begun.phase_started.phase == pb.PHASE_RUN and begun.phase_started.run >= run:
-            number = begun.phase_started.run
-            start = position if number == run else None
-            async with aclosing(_output(executor_port, live, number, start or executor.Offsets(), patience)) as outputs:
-                async for output in outputs:
-                    yield run_output(output, number)
-        begun = None
-        for event in await journal.after(after):
-            after = event.sequence
-            _refuse(live, event, as_status=as_status)
-            yield event
-            if event.phase_started.phase == pb.PHASE_RUN:
-                begun = event
-                break
-        else:
-            if journal.ended and after >= journal.record.last_sequence:
-                return
-            if after >= journal.record.last_sequence:
-                await live.bell.wait()
 
 
-async def _output(
-    executor_port: ExecutorPort, live: LiveExec, run: int, position: executor.Offsets, patience: float
-) -> AsyncGenerator[executor.Output, None]:
-    # Kept: a run that begins later has another one.
-    ring = live.ring if run == live.run else None
-    index = 0
-    while ring is not None and (not (position.stdout or position.stderr) or index):
-        outputs = ring.since(index)
-        if outputs is None:
-            # Too slow for the ring: from here on the spool is read, at this watcher's own pace.
-            break
-        for output in outputs:
-            index += 1
-            advance(position, output)
-            yield output
-        if not outputs:
-            if ring.closed:
-                return
-            await live.bell.wait()
-    async with aclosing(_spooled(executor_port, live, run, position, patience)) as spooled:
-        async for output in spooled:
-            yield output
-
-
-async def _spooled(
-    executor_port: ExecutorPort, live: LiveExec, run: int, position: executor.Offsets, patience: float
-) -> AsyncGenerator[executor.Output, None]:
-    while run == live.run and run not in live.started and not live.ring.closed:
-        await live.bell.wait()
-
-    def open_events(offsets: executor.Offsets) -> Events:
-        request = executor.AttachProcessRequest(sandbox_id=live.sandbox_id, process_id=process_id_of(live.exec_id, run))
-        getattr(request, "from").CopyFrom(offsets)
-        return executor_port.attach_process(request)
-
-    try:
-        async with aclosing(unbroken(open_events, position, patience, begun=True)) as events:
-            async for event in events:
-                if event.HasField("output"):
-                    yield event.output
-    except QilaError as error:
-        # An exec that never started, or whose sandbox is lost, has no output: its end says so.
-        if error.code is not ErrorCode.NOT_FOUND or not _may_lack_output(live):
-            raise
+def _heartbeat(live: LiveExec) -> pb.ExecEvent:
+    return pb.ExecEvent(heartbeat=pb.Heartbeat(phase=pb.Phase.ValueType(live.journal.record.phase)), time=now())
 
 
 def _may_lack_output(live: LiveExec) -> bool:

@@ -25,13 +25,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qila.executor.v1 import executor_pb2 as pb
-from services.executor import files, processes
+from services.executor import files, processes, stdin
 from services.executor.agent import agent as agents
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import encode_frame
 from services.executor.errors import AgentUnavailableError, ExecutorError
-from services.executor.processes import Process, ProcessSpec, ProcessTable
-from services.executor.servicer import _pack_entry, _pack_event, _pack_file_info, _pack_file_part, _pack_summary
+from services.executor.process import Process, ProcessSpec
+from services.executor.process_wire import pack_event
+from services.executor.processes import ProcessTable
+from services.executor.servicer import _pack_entry, _pack_file_info, _pack_file_part, _pack_summary
 
 from .frame import Setting, attack
 
@@ -46,7 +48,7 @@ pytestmark = [
 WELCOME = {"type": "welcome", "protocol": 1, "toolchains": {}, "processes": []}
 SPEC = ProcessSpec(
     argv=("true",), env={}, cwd="/", user="program", timeout_ms=0,
-    output_limit_bytes=1 << 20, end_at_output_limit=False, background=False,
+    output_limit_bytes=1 << 20, end_at_output_limit=False, background=False, stdin=True,
 )  # fmt: skip
 MEBIBYTE = 1 << 20
 PATIENT = settings(
@@ -76,11 +78,29 @@ SURVEYED = {
 }
 # What an honest sandboxd says, of the calls that are made below and of the process that runs.
 HONEST: tuple[dict[str, Any], ...] = (
-    WELCOME | {"processes": [{"process": "known", "state": "running", "offsets": {"stdout": 0, "stderr": 0}}]},
+    WELCOME
+    | {
+        "processes": [
+            {
+                "process": "known",
+                "state": "running",
+                "offsets": {"stdout": 0, "stderr": 0, "terminal": 0},
+                "input": {"accepted": 0, "window": 9, "ended": False},
+            }
+        ]
+    },
+    {"type": "input", "process": "known", "accepted": 0, "window": 9, "ended": False},
+    {"type": "input", "process": "known", "accepted": 9, "window": 99, "ended": True},
     {"type": "started", "process": "known", "pid": 7},
     {"type": "output", "process": "known", "stream": "stdout", "offset": 0},
     *(
-        {"type": "ended", "process": "known", "offsets": {"stdout": 9, "stderr": 0}, "oom_kills": 0, "end": end}
+        {
+            "type": "ended",
+            "process": "known",
+            "offsets": {"stdout": 9, "stderr": 0, "terminal": 0},
+            "oom_kills": 0,
+            "end": end,
+        }
         for end in (
             {"kind": "exited", "code": 0},
             {"kind": "signaled", "signal": 9},
@@ -159,8 +179,8 @@ class Executor:
         )
         self.agent = Agent("sb_test", self.table)
 
-    def send(self, header: Any) -> None:
-        self.agent.send(header)
+    def send(self, header: Any, payload: bytes = b"") -> None:
+        self.agent.send(header, payload)
 
     def note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.unforeseen.append(repr(context.get("exception") or context["message"]))
@@ -168,7 +188,7 @@ class Executor:
     async def look(self) -> None:
         """Does what the servicer does for its callers: only the executor's own errors may come of it."""
         process = self.table.find("known")
-        works = (self._list(), self._read(), self._survey(), self._watch(process))
+        works = (self._list(), self._read(), self._survey(), self._watch(process), self._write(process))
         ends = await asyncio.gather(*works, return_exceptions=True)
         self.unforeseen += [repr(end) for end in ends if end is not None and not isinstance(end, ExecutorError)]
 
@@ -187,8 +207,13 @@ class Executor:
                 pb.SurveyWorkspaceResponse(entries=map(_pack_entry, batch))
 
     async def _watch(self, process: Process) -> None:
-        async for event in self.table.watch(process, {"stdout": 0, "stderr": 0}):
-            _pack_event(event)
+        async for event in self.table.watch(process, {"stdout": 0, "stderr": 0, "terminal": 0}):
+            pack_event(event)
+
+    async def _write(self, process: Process) -> None:
+        writer = self.table.write_stdin(process)
+        for offset in (await writer.begin(), await writer.write(0, b"x" * 20), await writer.end(20)):
+            pb.WriteStdinResponse(accepted=offset)
 
     async def greet(self) -> bool:
         """Whether an honest sandboxd is served."""
@@ -264,7 +289,7 @@ def tidy() -> Iterator[None]:
 def careless(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weakened executor takes every field for what it should be."""
     if setting is Setting.WEAKENED:
-        for module, name in itertools.product((agents, files, processes), CHECKS):
+        for module, name in itertools.product((agents, files, processes, stdin), CHECKS):
             monkeypatch.setattr(module, name, take, raising=False)
 
 
@@ -311,7 +336,7 @@ def shout(path: Path, frame: bytes, count: int) -> None:
 def keep_all(table: ProcessTable, *told: Any) -> dict[str, int]:
     """In place of a spool: keeps whatever comes, of whatever process."""
     vars(table).setdefault("held", []).append(told)
-    return {"stdout": 0, "stderr": 0}
+    return {"stdout": 0, "stderr": 0, "terminal": 0}
 
 
 FLOODS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ from qila.executor.v1 import executor_pb2 as pb
 from qila.executor.v1 import executor_pb2_grpc
 from services.gateway.executor_client import ExecutorClient
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
-from services.gateway.ports import ExecutorPort
+from services.gateway.ports import ExecutorPort, StdinPart
 from services.rpc.channel import build_channel
 from services.rpc.errors import ErrorCode, QilaError, invalid_argument, resource_exhausted
 from services.rpc.server import ServerConfig, build_server
@@ -50,6 +51,24 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
         async for response in self._fake.connect_port(request_iterator):
             yield response
 
+    async def WriteStdin(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        header = (await anext(request_iterator)).header
+
+        async def parts() -> AsyncIterator[StdinPart]:
+            async for request in request_iterator:
+                yield request.end if request.HasField("end") else request.chunk
+
+        async for accepted in self._fake.write_stdin(header.sandbox_id, header.process_id, parts()):
+            yield pb.WriteStdinResponse(accepted=accepted)
+
+    async def ResizeTerminal(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        await self._fake.resize_terminal(request.sandbox_id, request.process_id, request.terminal)
+        return pb.ResizeTerminalResponse()
+
+    async def SignalProcess(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        await self._fake.signal_process(request.sandbox_id, request.process_id, request.signal)
+        return pb.SignalProcessResponse()
+
     async def SurveyWorkspace(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         survey = await self._fake.survey(request.sandbox_id)
         for entry in survey.entries:
@@ -74,7 +93,7 @@ async def port(request: pytest.FixtureRequest, fake: FakeExecutor) -> AsyncItera
     if request.param == "memory":
         yield fake
         return
-    servicer = Servicer(fake)  # type: ignore[abstract]  # the suite uses a few of the calls
+    servicer = Servicer(fake)  # type: ignore[abstract]  # the suite uses some of the calls
     with tempfile.TemporaryDirectory(prefix="qila-") as directory:
         server = await build_server(
             ServerConfig(address=f"unix:{directory}/x.sock", service_names=("qila.executor.v1.ExecutorService",)),
@@ -153,3 +172,78 @@ async def test_a_port_where_nothing_listens(port: ExecutorPort, sandbox_id: str)
     with pytest.raises(QilaError) as caught:
         _ = [response async for response in port.connect_port(requests())]
     assert (caught.value.code, caught.value.reason) == (ErrorCode.FAILED_PRECONDITION, "PORT_CLOSED")
+
+
+def interactive(sandbox_id: str, name: str, **fields: Any) -> pb.RunProcessRequest:
+    spec = pb.ProcessSpec(argv=[name], **fields)
+    return pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="p", spec=spec)
+
+
+async def test_input_is_written_by_one_at_a_time(port: ExecutorPort, sandbox_id: str) -> None:
+    events = aiter(port.run_process(interactive(sandbox_id, "echo", stdin=True)))
+    assert (await anext(events)).HasField("started")
+    more = asyncio.Event()
+
+    async def first_part() -> AsyncIterator[StdinPart]:
+        yield pb.StdinChunk(offset=0, data=b"one")
+        await more.wait()
+
+    first = aiter(port.write_stdin(sandbox_id, "p", first_part()))
+    while await anext(first) != 3:
+        pass
+    assert (await anext(events)).output.data == b"one"
+
+    async def rest() -> AsyncIterator[StdinPart]:
+        yield pb.StdinChunk(offset=1, data=b"ne two")
+        yield pb.StdinEnd(offset=7)
+
+    answers = [accepted async for accepted in port.write_stdin(sandbox_id, "p", rest())]
+    assert (answers[0], answers[-1]) == (3, 7)
+    with pytest.raises(QilaError) as caught:
+        await anext(first)
+    assert (caught.value.code, caught.value.reason) == (ErrorCode.ABORTED, "STDIN_TAKEN_OVER")
+    more.set()
+    assert (await anext(events)).output.data == b" two"
+    assert (await anext(events)).ended.exited == 0
+
+
+async def test_input_that_has_no_place_is_refused(port: ExecutorPort, sandbox_id: str) -> None:
+    async def gap() -> AsyncIterator[StdinPart]:
+        yield pb.StdinChunk(offset=9, data=b"x")
+
+    async def reason() -> str:
+        with pytest.raises(QilaError) as caught:
+            async for _ in port.write_stdin(sandbox_id, "p", gap()):
+                pass
+        return caught.value.reason
+
+    assert await reason() == "PROCESS_NOT_FOUND"
+    events = aiter(port.run_process(interactive(sandbox_id, "ignore", stdin=True)))
+    await anext(events)
+    assert await reason() == "STDIN_GAP"
+    await port.signal_process(sandbox_id, "p", 9)
+    assert (await anext(events)).ended.exited == 137
+    assert await reason() == "PROCESS_ENDED"
+
+
+async def test_terminal_is_sized_and_signalled(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:
+    size = pb.Terminal(rows=24, columns=80)
+    events = aiter(port.run_process(interactive(sandbox_id, "ignore", terminal=size)))
+    await anext(events)
+    await port.resize_terminal(sandbox_id, "p", pb.Terminal(rows=1, columns=2))
+    await port.signal_process(sandbox_id, "p", 2)
+    process = fake.sandboxes[sandbox_id].processes["p"]
+    assert (process.sizes, process.signals) == ([(1, 2)], [2])
+    assert (await anext(events)).ended.exited == 130
+    for call in (port.resize_terminal(sandbox_id, "p", size), port.signal_process(sandbox_id, "p", 2)):
+        with pytest.raises(QilaError) as caught:
+            await call
+        assert caught.value.reason == "PROCESS_ENDED"
+
+
+async def test_process_without_a_terminal_has_no_size(port: ExecutorPort, sandbox_id: str) -> None:
+    events = aiter(port.run_process(interactive(sandbox_id, "ignore", stdin=True)))
+    await anext(events)
+    with pytest.raises(QilaError) as caught:
+        await port.resize_terminal(sandbox_id, "p", pb.Terminal(rows=1, columns=2))
+    assert caught.value.reason == "NO_TERMINAL"

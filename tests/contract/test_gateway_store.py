@@ -17,6 +17,7 @@ from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
+    ExecOutline,
     ExecRecord,
     GivenLock,
     InventoryKey,
@@ -112,6 +113,36 @@ async def test_events_come_in_pages(store: Store) -> None:
     await store.save_exec(replace(EXEC, last_sequence=5), more)
     assert await store.events("sb_a", "ex_a", 2, 2) == more[1:3]
     assert await store.events("sb_a", "ex_a", 5, 2) == []
+
+
+async def test_execs_are_listed_in_pages_newest_first(store: Store) -> None:
+    await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b"))
+    await store.add_exec(replace(EXEC, sandbox_id="sb_b"), [EVENT])
+    # Two of one moment are in the order of their ids.
+    for exec_id, time in (("ex_a", 10), ("ex_b", 11), ("ex_c", 11), ("ex_d", 12)):
+        await store.add_exec(replace(EXEC, exec_id=exec_id, create_time_ns=time), [EVENT])
+    done = replace(EXEC, exec_id="ex_b", create_time_ns=11, end_time_ns=20, ended=b"end", phase=3, fingerprint="f")
+    await store.save_exec(done, [])
+
+    async def page(*, before: tuple[int, str] | None = None, limit: int = 10, running: bool = False) -> list[str]:
+        rows = await store.list_execs("sb_a", before=before, limit=limit, running_only=running)
+        return [row.exec_id for row in rows]
+
+    assert await page(limit=3) == ["ex_d", "ex_c", "ex_b"]
+    assert await page(before=(11, "ex_b")) == ["ex_a"]
+    assert await page(before=(11, "ex_c"), limit=1) == ["ex_b"]
+    assert await page(running=True) == ["ex_d", "ex_c", "ex_a"]
+    [outline] = await store.list_execs("sb_a", before=(11, "ex_c"), limit=1, running_only=False)
+    expected = ExecOutline(
+        sandbox_id="sb_a",
+        exec_id="ex_b",
+        create_time_ns=11,
+        phase=3,
+        end_time_ns=20,
+        ended=b"end",
+        fingerprint="f",
+    )
+    assert outline == expected
 
 
 async def test_ended_exec_is_no_longer_unended(store: Store) -> None:

@@ -152,7 +152,12 @@ class Sandbox:
 
     def finish(self, name: str) -> tuple[Header, bytes, bytes]:
         """The `ended` frame of a process and all that it wrote; acknowledges as it goes, then forgets."""
-        streams = {"stdout": bytearray(), "stderr": bytearray()}
+        header, streams = self.collect(name)
+        return header, streams["stdout"], streams["stderr"]
+
+    def collect(self, name: str, came: dict[str, bytes] | None = None) -> tuple[Header, dict[str, bytes]]:
+        """As `finish`, by stream; `came` is what a test has taken already."""
+        streams = {stream: bytearray((came or {}).get(stream, b"")) for stream in ("stdout", "stderr", "terminal")}
         while True:
             ready = [f for f in self.kept if f[0].get("process") == name]
             frame = ready[0] if ready else self.receive()
@@ -169,7 +174,27 @@ class Sandbox:
             elif header["type"] == "ended":
                 assert header["offsets"] == {k: len(v) for k, v in streams.items()}
                 self.send({"type": "forget", "process": name})
-                return header, bytes(streams["stdout"]), bytes(streams["stderr"])
+                return header, {stream: bytes(data) for stream, data in streams.items()}
+
+    def read_until(self, name: str, wanted: bytes, stream: str = "terminal", came: bytes = b"") -> bytes:
+        """All of a stream, `came` included, up to the frame that completes what is wanted."""
+        data = bytearray(came)
+        while wanted not in data:
+            header, payload = self.wait("output", process=name, stream=stream)
+            assert header["offset"] == len(data)
+            data += payload
+        return bytes(data)
+
+    def feed(self, name: str, data: bytes, offset: int = 0, *, end: bool = False) -> Header:
+        """Gives a program input, and waits until sandboxd has all of it."""
+        for start in range(0, len(data), 1 << 16) if data else [0]:
+            part = data[start : start + (1 << 16)]
+            last = end and start + len(part) == len(data)
+            self.send({"type": "input", "process": name, "offset": offset + start, "end": last}, part)
+        while True:
+            header = self.wait("input", process=name)[0]
+            if header["accepted"] >= offset + len(data) and header["ended"] >= end:
+                return header
 
     def run(self, *argv: str, **fields: Any) -> tuple[Header, bytes, bytes]:
         return self.finish(self.start(*argv, **fields))

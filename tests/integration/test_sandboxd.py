@@ -228,7 +228,7 @@ def test_output_waits_for_the_executor_and_resumes_at_its_offset(sandbox: Sandbo
     sandbox.disconnect()
     welcome = sandbox.connect({name: {"stdout": total, "stderr": 0}})
     assert welcome["processes"][0]["state"] == "ended"
-    assert sandbox.wait("ended", process=name)[0]["offsets"] == {"stdout": total, "stderr": 0}
+    assert sandbox.wait("ended", process=name)[0]["offsets"] == {"stdout": total, "stderr": 0, "terminal": 0}
     sandbox.send({"type": "forget", "process": name})
 
 

@@ -21,7 +21,7 @@ from .processes import Processes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PROTOCOL = 1
+PROTOCOL = 2
 CONTROL = "/run/qila/control.sock"
 TOOLCHAINS = Path("/usr/lib/qila/toolchains.json")
 _FIRST_PAUSE_SECONDS = 0.02
@@ -143,6 +143,9 @@ class Daemon:
             "resume": lambda header, _: self._resume(header),
             "start": lambda header, _: processes.start(header),
             "ack": lambda header, _: processes.acknowledge(header),
+            "input": processes.input,
+            "resize": lambda header, _: processes.resize(header),
+            "signal": lambda header, _: processes.signal(header),
             "cancel": lambda header, _: processes.cancel(header),
             "forget": lambda header, _: processes.forget(header),
             "call": lambda header, _: calls.start(header),

@@ -43,13 +43,19 @@ _INSTALL = _COMMON | {
 }
 
 
+# What every terminal of today understands.
+_TERMINAL = {"TERM": "xterm-256color"}
 # Lists of options, to which a request adds.
 _ADDED_TO = ("NODE_OPTIONS",)
 
 
-def environment(user: int, requested: dict[str, str], trust: Path = TRUST) -> dict[str, str]:
+def environment(
+    user: int, requested: dict[str, str], trust: Path = TRUST, *, has_terminal: bool = False
+) -> dict[str, str]:
     """Return the base of `user` with the request's variables on top."""
     base = _INSTALL if user == INSTALL_USER else _PROGRAM
+    if has_terminal:
+        base = base | _TERMINAL
     added = {name: f"{base[name]} {requested[name]}" for name in _ADDED_TO if name in base and name in requested}
     return base | _trusting(trust) | requested | added
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import gc
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROGRAM_USER = 1000
 INSTALL_USER = 1001
@@ -44,6 +49,20 @@ def become(user: int) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     os.umask(0o022)
+
+
+@contextlib.contextmanager
+def files_of(user: int) -> Iterator[None]:
+    """What is made meanwhile belongs to `user`; nobody else's rights over this process change."""
+    _libc.setfsuid(user)
+    try:
+        if _libc.setfsuid(-1) != user:
+            raise PermissionError(errno.EPERM, "this process may not make files of another user")
+        yield
+    finally:
+        _libc.setfsuid(os.getuid())
+        # As `set_undumpable` left it: a change of ids sets it back.
+        set_undumpable()
 
 
 def raise_oom_score(score: int) -> None:

@@ -1,13 +1,15 @@
-"""One program as the first process sees it: its supervisor, its two pipes, how it ended."""
+"""One program as the first process sees it: its supervisor, its pipes or its terminal, how it ended."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING, Any
 
 from . import linux
+from .idle import IdleClock
 from .loop import READ, Loop, Timer
 from .spool import MAXIMUM_UNACKNOWLEDGED, Spool
 from .supervisors import FAILED, LEADER, STARTED, SWEPT, Order, Supervisor
@@ -15,13 +17,17 @@ from .supervisors import FAILED, LEADER, STARTED, SWEPT, Order, Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .ends import Ends
+    from .inputs import Input
+
+STREAMS = ("stdout", "stderr", "terminal")
 _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
 
 
 class Stream:
-    """One pipe of the program; `descriptor` is None when every writer has gone."""
+    """One pipe of the program, or its terminal; `descriptor` is None when every writer has gone."""
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
@@ -36,18 +42,32 @@ class Process:
         loop: where its descriptors and timers are watched.
         supervisor: one that has its order.
         order: that order.
+        ends: ours of what the program reads and writes.
         timeout_seconds: 0 for none.
+        idle_seconds: how long neither output nor input may rest; 0 for ever.
         changed: called when there is something new to send.
     """
 
     def __init__(
-        self, loop: Loop, supervisor: Supervisor, order: Order, timeout_seconds: float, changed: Callable[[], None]
+        self,
+        loop: Loop,
+        supervisor: Supervisor,
+        order: Order,
+        ends: Ends,
+        *,
+        timeout_seconds: float,
+        idle_seconds: float,
+        changed: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._changed = changed
         self._supervisor = supervisor
         self._order = order
-        self.streams = (Stream("stdout", supervisor.readers[0]), Stream("stderr", supervisor.readers[1]))
+        self.streams = tuple(Stream(name, reader) for name, reader in ends.readers(supervisor).items())
+        # One callback object per stream, or the loop would take it for a new one each time.
+        self._readers = {stream.name: functools.partial(self._on_readable, stream) for stream in self.streams}
+        self._terminal = ends.terminal
+        self.input: Input | None = ends.open_input(loop, self._on_input)
         # Known when its start is to be told: it has run for a moment then.
         self.pid: int | None = None
         self.end: dict[str, Any] | None = None
@@ -55,22 +75,33 @@ class Process:
         self.supervised = True
         self._oom_kills_before = linux.read_oom_kills()
         self._outcome: dict[str, Any] | None = None
-        self._kill_kind: str | None = None
+        self._kill_end: dict[str, Any] | None = None
         self._killed_by_us = False
         self._forgotten = False
         self._quiet: Timer | None = None
         self._limit: Timer | None = None
         loop.watch(supervisor.orders.fileno(), READ, self._hear_supervisor)
         self._timeout = loop.later(timeout_seconds, lambda: self.kill("timed_out")) if timeout_seconds else None
+        self._idle = IdleClock(loop, idle_seconds, self._is_held, lambda: self.kill("timed_out", idle=True))
         self._watch_pipes()
 
-    def kill(self, kind: str) -> None:
+    def kill(self, kind: str, **fields: bool) -> None:
         """Kill the whole lineage; `kind` is how the program ended if its leader dies of that."""
-        if self._timeout is not None:
-            self._timeout.cancel()
-        if self.supervised and self._kill_kind is None:
-            self._kill_kind = kind
+        self._stop_clocks()
+        if self.supervised and self._kill_end is None:
+            self._kill_end = {"kind": kind, **fields}
             self._supervisor.kill()
+
+    def signal(self, number: int) -> None:
+        """Signal the leader's group, or the one in the foreground of its terminal."""
+        if self.supervised and self._outcome is None:
+            group, session = (0, 0) if self._terminal is None else self._terminal.foreground()
+            self._supervisor.signal(number, group, session)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the terminal's size."""
+        if self._terminal is not None and self._outcome is None:
+            self._terminal.resize(rows, columns)
 
     def forget(self) -> None:
         """Nobody will ask any more: what comes from now on is read and dropped."""
@@ -93,7 +124,7 @@ class Process:
 
     def offsets(self) -> dict[str, int]:
         """What was read so far of each stream."""
-        return {stream.name: stream.spool.end for stream in self.streams}
+        return dict.fromkeys(STREAMS, 0) | {stream.name: stream.spool.end for stream in self.streams}
 
     @property
     def _discarding(self) -> bool:
@@ -109,20 +140,20 @@ class Process:
             if stream.descriptor is None:
                 continue
             if wanted:
-                # One callback object per stream, or the loop would take it for a new one each time.
-                self._loop.watch(stream.descriptor, READ, self._readers()[stream.name])
+                self._loop.watch(stream.descriptor, READ, self._readers[stream.name])
             else:
                 self._loop.unwatch(stream.descriptor)
         self._adjust_drain(paused=not wanted)
 
-    def _readers(self) -> dict[str, Callable[[int], None]]:
-        return {"stdout": self._read_stdout, "stderr": self._read_stderr}
+    def _is_held(self) -> bool:
+        return not self._discarding and self._room() == 0
 
-    def _read_stdout(self, _events: int) -> None:
-        self._after_read(self._read(self.streams[0]))
+    def _on_readable(self, stream: Stream, _events: int) -> None:
+        self._after_read(self._read(stream))
 
-    def _read_stderr(self, _events: int) -> None:
-        self._after_read(self._read(self.streams[1]))
+    def _on_input(self) -> None:
+        self._idle.move()
+        self._changed()
 
     def _read(self, stream: Stream) -> bool:
         """Take what one look at the pipe gives; False when there is nothing to take now."""
@@ -133,11 +164,17 @@ class Process:
             data = os.read(stream.descriptor, room)
         except BlockingIOError:
             return False
+        except OSError as error:
+            # How a terminal that nobody holds any more says it.
+            if error.errno != errno.EIO:
+                raise
+            data = b""
         if not data:
             self._loop.unwatch(stream.descriptor)
             os.close(stream.descriptor)
             stream.descriptor = None
             return False
+        self._idle.move()
         if not self._discarding:
             stream.spool.append(data)
         return True
@@ -186,7 +223,7 @@ class Process:
         if not clean:
             self._conclude({"kind": "unkillable", "detail": "processes were left after the kill"})
         elif self._killed_by_us:
-            self._conclude({"kind": self._kill_kind})
+            self._conclude(self._kill_end or {"kind": "cancelled"})
 
     def _lose_supervisor(self) -> None:
         self.supervised = False
@@ -201,13 +238,21 @@ class Process:
         if self._outcome is not None and outcome["kind"] != "unkillable":
             return
         self._outcome = outcome
-        if self._timeout is not None:
-            self._timeout.cancel()
+        self._stop_clocks()
+        if self.input is not None:
+            self.input.close()
+        if self._terminal is not None:
+            self._terminal.close_slave()
         for stream in self.streams:
             while self._read(stream):
                 continue
         self._watch_pipes()
         self._finish_if_drained()
+
+    def _stop_clocks(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._idle.stop()
 
     def _adjust_drain(self, *, paused: bool) -> None:
         """Run the drain's clocks only while the pipes are being read."""

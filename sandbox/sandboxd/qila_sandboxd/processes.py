@@ -6,12 +6,14 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from .ends import Ends
 from .environment import environment
 from .frames import MAXIMUM_PAYLOAD, Header
+from .inputs import CRAMPED_WAITING, MAXIMUM_WAITING, ROOMY_INPUTS
 from .linux import USERS
 from .paths import WORKSPACE
-from .process import Process
-from .supervisors import Order, Supervisors
+from .process import STREAMS, Process
+from .supervisors import Order, Supervisor, Supervisors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # The next supervisor is spawned when the program that took the last one has surely been started.
 _SPARE_SECONDS = 0.02
 _AT_LIMIT = "no new process: the sandbox is at its limit"
+_NO_TERMINAL = "no new terminal: the machine is at its limit"
 
 
 class Processes:
@@ -51,12 +54,13 @@ class Processes:
         rows: list[dict[str, Any]] = []
         for name, process in self._known.items():
             row: dict[str, Any] = {"process": name, "state": "running", "offsets": process.offsets()}
+            if process.input is not None:
+                row["input"] = process.input.state()
             if process.end is not None:
                 row |= {"state": "ended", "end": process.end, "oom_kills": process.oom_kills}
             rows.append(row)
-        none = {"stdout": 0, "stderr": 0}
         rows += [
-            {"process": name, "state": "ended", "end": end, "oom_kills": 0, "offsets": none}
+            {"process": name, "state": "ended", "end": end, "oom_kills": 0, "offsets": dict.fromkeys(STREAMS, 0)}
             for name, end in self._failed.items()
         ]
         return rows
@@ -70,6 +74,7 @@ class Processes:
         self._failed = {name: end for name, end in self._failed.items() if name in offsets}
         for name, process in self._known.items():
             process.resume(offsets[name])
+            _tell_input_again(process)
         self._told_ended.clear()
         self._connected = True
         self.pump()
@@ -83,9 +88,30 @@ class Processes:
         name = header["process"]
         if name not in self._known and name not in self._failed:
             self._start(name, header)
+        elif name in self._known:
+            _tell_input_again(self._known[name])
         self._told_started.discard(name)
         self._told_ended.discard(name)
         self.pump()
+
+    def input(self, header: Header, payload: bytes) -> None:
+        """Bytes for a program, or their end; for one that has ended they are dropped."""
+        process = self._known.get(header["process"])
+        if process is not None and process.input is not None:
+            process.input.receive(header["offset"], payload, end=bool(header.get("end")))
+            self.pump()
+
+    def resize(self, header: Header) -> None:
+        """Set the size of a program's terminal."""
+        process = self._known.get(header["process"])
+        if process is not None:
+            process.resize(header["rows"], header["columns"])
+
+    def signal(self, header: Header) -> None:
+        """Signal a program's group."""
+        process = self._known.get(header["process"])
+        if process is not None:
+            process.signal(header["signal"])
 
     def acknowledge(self, header: Header) -> None:
         """The executor has stored up to here."""
@@ -114,6 +140,7 @@ class Processes:
         if not self._connected:
             return
         self._tell_started()
+        self._tell_inputs()
         more = True
         while more:
             more = False
@@ -136,14 +163,7 @@ class Processes:
         if name in self._lingering:
             self._failed[name] = {"kind": "start_failed", "error": "EEXIST", "detail": "the id was used before"}
             return
-        user = USERS[header["user"]]
-        order = Order(
-            argv=header["argv"],
-            env=environment(user, header["env"]),
-            cwd=os.path.join(WORKSPACE, header["cwd"]),  # noqa: PTH118 - texts of the sandbox, not paths of ours
-            user=user,
-            background=header["background"],
-        )
+        order = _order(header)
         try:
             packed = order.packed()
         except ValueError as error:
@@ -151,14 +171,33 @@ class Processes:
             self._failed[name] = {"kind": "start_failed", "error": "EINVAL", "detail": detail}
             return
         try:
-            supervisor = self._supervisors.take()
+            supervisor, ends = self._equip(order)
         except OSError as error:
             code = errno.errorcode.get(error.errno or 0, "EIO")
-            self._failed[name] = {"kind": "start_failed", "error": code, "detail": _AT_LIMIT}
+            detail = _NO_TERMINAL if error.errno == errno.ENOSPC else _AT_LIMIT
+            self._failed[name] = {"kind": "start_failed", "error": code, "detail": detail}
             return
-        supervisor.start(packed)
-        self._known[name] = Process(self._loop, supervisor, order, header["timeout_ms"] / 1000, self.pump)
+        supervisor.start(packed, ends.theirs)
+        ends.handed_over()
+        self._known[name] = Process(
+            self._loop,
+            supervisor,
+            order,
+            ends,
+            timeout_seconds=header["timeout_ms"] / 1000,
+            idle_seconds=header.get("idle_timeout_ms", 0) / 1000,
+            changed=self.pump,
+        )
         self._loop.later(_SPARE_SECONDS, self._supervisors.prepare)
+
+    def _equip(self, order: Order) -> tuple[Supervisor, Ends]:
+        open_inputs = sum(process.input is not None for process in self._known.values())
+        ends = Ends(order, MAXIMUM_WAITING if open_inputs < ROOMY_INPUTS else CRAMPED_WAITING)
+        try:
+            return self._supervisors.take(), ends
+        except OSError:
+            ends.close()
+            raise
 
     def _drop(self, name: str) -> None:
         process = self._known.pop(name)
@@ -174,15 +213,41 @@ class Processes:
                 self._told_started.add(name)
                 self._send({"type": "started", "process": name, "pid": process.pid}, b"")
 
+    def _tell_inputs(self) -> None:
+        for name, process in self._known.items():
+            news = process.input.news() if process.input is not None else None
+            if news is not None:
+                self._send({"type": "input", "process": name, **news}, b"")
+
     def _tell_ended(self) -> None:
         for name, process in self._known.items():
             if process.end is not None and name not in self._told_ended:
                 self._tell_end(name, process.end, process.offsets(), process.oom_kills)
         for name, end in self._failed.items():
             if name not in self._told_ended:
-                self._tell_end(name, end, {"stdout": 0, "stderr": 0}, 0)
+                self._tell_end(name, end, dict.fromkeys(STREAMS, 0), 0)
 
     def _tell_end(self, name: str, end: dict[str, Any], offsets: dict[str, int], oom_kills: int) -> None:
         self._told_ended.add(name)
         header = {"type": "ended", "process": name, "end": end, "offsets": offsets, "oom_kills": oom_kills}
         self._send(header, b"")
+
+
+def _tell_input_again(process: Process) -> None:
+    if process.input is not None:
+        process.input.tell_again()
+
+
+def _order(header: Header) -> Order:
+    user = USERS[header["user"]]
+    terminal = header.get("terminal")
+    return Order(
+        argv=header["argv"],
+        env=environment(user, header["env"], has_terminal=terminal is not None),
+        cwd=os.path.join(WORKSPACE, header["cwd"]),  # noqa: PTH118 - texts of the sandbox, not paths of ours
+        user=user,
+        background=header["background"],
+        stdin=bool(header.get("stdin")),
+        merged=bool(header.get("merge_output")),
+        size=None if terminal is None else (terminal["rows"], terminal["columns"]),
+    )

@@ -17,22 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROGRAM = "/usr/lib/qila/supervisor"
-# As in supervisor.c: `struct order` and `struct report`.
+# As in supervisor.c: `struct order`, `struct demand` and `struct report`.
 _ORDER = struct.Struct("=5I")
+_DEMAND = struct.Struct("=3i")
 _REPORT = struct.Struct("=3i")
+_BACKGROUND, _INPUT, _TERMINAL, _MERGED = 1, 2, 4, 8
 STARTED, FAILED, LEADER, SWEPT = 1, 2, 3, 4
-_KILL = b"k"
+_KILL = _DEMAND.pack(0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a leader becomes, with its complete environment."""
+    """What a leader becomes, with its complete environment. `size` is that of its terminal, rows and columns."""
 
     argv: list[str]
     env: dict[str, str]
     cwd: str
     user: int
     background: bool
+    stdin: bool = False
+    merged: bool = False
+    size: tuple[int, int] | None = None
 
     def packed(self) -> bytes:
         """Return the order's bytes.
@@ -46,7 +51,12 @@ class Order:
             if b"\0" in text:
                 raise ValueError("embedded null byte")
         data = b"\0".join(encoded) + b"\0"
-        return _ORDER.pack(len(data), self.user, self.background, len(self.argv), len(self.env)) + data
+        return _ORDER.pack(len(data), self.user, self._flags(), len(self.argv), len(self.env)) + data
+
+    def _flags(self) -> int:
+        if self.size is not None:
+            return self.background | _TERMINAL
+        return self.background | (self.stdin and _INPUT) | (self.merged and _MERGED)
 
     def stage(self, number: int) -> str:
         """What was being done when it failed, as a supervisor reports it."""
@@ -68,15 +78,23 @@ class Supervisor:
         except BlockingIOError:
             return False
 
-    def start(self, order: bytes) -> None:
-        """Have it start its program; if it is gone, that is what will be read from it."""
+    def start(self, order: bytes, descriptor: int | None = None) -> None:
+        """Have it start its program, with its input or terminal; if it is gone, that is what will be read from it."""
         with contextlib.suppress(ConnectionError):
+            if descriptor is not None:
+                socket.send_fds(self.orders, [order[: _ORDER.size]], [descriptor])
+                order = order[_ORDER.size :]
             self.orders.sendall(order)
 
     def kill(self) -> None:
         """Have it kill the whole lineage; one that has just exited has nobody left to kill."""
         with contextlib.suppress(ConnectionError):
             self.orders.sendall(_KILL)
+
+    def signal(self, number: int, group: int, session: int) -> None:
+        """Have it signal the leader's group, or the one in the foreground of the leader's terminal."""
+        with contextlib.suppress(ConnectionError):
+            self.orders.sendall(_DEMAND.pack(number, group, session))
 
     def reports(self) -> Iterator[tuple[int, int, int]] | None:
         """Take what it has reported, as (kind, value, detail), each of which came whole; None when it has ended."""
@@ -90,6 +108,11 @@ class Supervisor:
     def close(self) -> None:
         """Let go of it; the readers stay."""
         self.orders.close()
+
+    def close_readers(self) -> None:
+        """Let go of the program's pipes."""
+        for reader in self.readers:
+            os.close(reader)
 
 
 class Supervisors:
@@ -116,8 +139,7 @@ class Supervisors:
         if not spare.has_ended:
             return spare
         spare.close()
-        for reader in spare.readers:
-            os.close(reader)
+        spare.close_readers()
         return _spawn()
 
 

@@ -30,7 +30,9 @@ from services.executor.agent.ports import FRAMES as PORT_FRAMES
 from services.executor.agent.ports import PortTable
 from services.executor.errors import AgentUnavailableError, FileCallError, ProtocolError
 
-PROTOCOL_VERSION = 1
+# The second is that of images whose sandboxd knows input, terminals and signals; sandboxes of older images go on.
+PROTOCOL_VERSIONS = (1, 2)
+INPUT_PROTOCOL = 2
 FIRST_FRAME_TIMEOUT_S = 5
 # sandboxd keeps at most 1 MiB of a call's bytes on its way, and what it says of them in headers is bounded by what a
 # survey may hold: more than this waiting means that it ignores its credit.
@@ -55,7 +57,10 @@ class ProcessEvents(Protocol):
         """The leader runs."""
 
     def output(self, process_id: str, stream: str, offset: int, data: bytes) -> Mapping[str, int]:
-        """Bytes came. Returns what is stored of both streams."""
+        """Bytes came. Returns what is stored of each stream."""
+
+    def input(self, process_id: str, header: Header) -> None:
+        """What sandboxd has of a process's input."""
 
     def ended(self, process_id: str, header: Header) -> None:
         """The leader's end."""
@@ -121,6 +126,8 @@ class Agent:
     def __init__(self, sandbox_id: str, events: ProcessEvents) -> None:
         self.sandbox_id = sandbox_id
         self.toolchains: dict[str, str] = {}
+        # What sandboxd of the sandbox's image speaks; 0 before it came.
+        self.protocol = 0
         self._events = events
         self._writer: asyncio.StreamWriter | None = None
         self._calls: dict[int, Call] = {}
@@ -217,14 +224,15 @@ class Agent:
         if first is None:
             return
         header = first.header
-        if header["type"] != "welcome" or header.get("protocol") != PROTOCOL_VERSION:
-            raise ProtocolError("a first frame that is no welcome of this version")
+        if header["type"] != "welcome" or count_field(header, "protocol") not in PROTOCOL_VERSIONS:
+            raise ProtocolError("a first frame that is no welcome of a known version")
         if self._writer is not None:
             self._writer.close()
             self._forget_connection()
         self.toolchains = {
             as_text(k, "toolchains"): as_text(v, k) for k, v in mapping_field(header, "toolchains").items()
         }
+        self.protocol = count_field(header, "protocol")
         resume = self._events.welcome(list_field(header, "processes"))
         writer.write(encode_frame({"type": "resume", "processes": {k: dict(v) for k, v in resume.items()}}))
         self._writer = writer
@@ -246,6 +254,8 @@ class Agent:
                 self._acknowledge[process_id] = stored
             case "started":
                 self._events.started(text_field(header, "process"))
+            case "input":
+                self._events.input(text_field(header, "process"), header)
             case "ended":
                 self._events.ended(text_field(header, "process"), header)
             case "data" | "result" | "error":

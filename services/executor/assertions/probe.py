@@ -169,6 +169,10 @@ class _Programs:
         kept += data
         return {name: len(self._output.get((process_id, name), b"")) for name in ("stdout", "stderr")}
 
+    def input(self, process_id: str, header: Header) -> None:  # noqa: ARG002 - it never has one
+        """See ProcessEvents."""
+        raise ProtocolError(f"an input of {process_id}")
+
     def ended(self, process_id: str, header: Header) -> None:
         """See ProcessEvents."""
         if process_id not in USERS:

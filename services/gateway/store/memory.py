@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
@@ -12,6 +12,7 @@ from services.gateway.store.port import (
     MAX_LOCK_BYTES,
     CurrentLock,
     EnvironmentRecord,
+    ExecOutline,
     ExecRecord,
     GivenLock,
     InventoryKey,
@@ -82,6 +83,20 @@ class MemoryStore:
 
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         return self._execs.get((sandbox_id, exec_id))
+
+    async def list_execs(
+        self, sandbox_id: str, *, before: tuple[int, str] | None, limit: int, running_only: bool
+    ) -> Sequence[ExecOutline]:
+        found = [
+            record
+            for record in self._execs.values()
+            if record.sandbox_id == sandbox_id
+            and not (running_only and record.end_time_ns)
+            and (before is None or (record.create_time_ns, record.exec_id) < before)
+        ]
+        found.sort(key=lambda record: (record.create_time_ns, record.exec_id), reverse=True)
+        names = [field.name for field in fields(ExecOutline)]
+        return [ExecOutline(**{name: getattr(record, name) for name in names}) for record in found[:limit]]
 
     async def unended_execs(self) -> Sequence[ExecRecord]:
         found = [record for record in self._execs.values() if not record.end_time_ns]

@@ -85,6 +85,19 @@ class ExecRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExecOutline:
+    """What a list tells of an exec; the fields are those of `ExecRecord`."""
+
+    sandbox_id: str
+    exec_id: str
+    create_time_ns: int
+    phase: int
+    end_time_ns: int
+    ended: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
     """One control event: the serialised ExecEvent."""
 
@@ -181,6 +194,11 @@ class Store(Protocol):
 
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         """One exec."""
+
+    async def list_execs(
+        self, sandbox_id: str, *, before: tuple[int, str] | None, limit: int, running_only: bool
+    ) -> Sequence[ExecOutline]:
+        """The sandbox's execs, newest first: those that come after the one with this time and id in that order."""
 
     async def unended_execs(self) -> Sequence[ExecRecord]:
         """Those that have not ended, oldest first."""

@@ -64,6 +64,7 @@ EXECS = Table(
     Column("importable", Text, nullable=False),
     ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_execs_sandbox", ondelete="CASCADE"),
     Index("ix_execs_end_time", "end_time_ns"),
+    Index("ix_execs_create_time", "sandbox_id", "create_time_ns", "exec_id"),
 )
 
 EXEC_EVENTS = Table(

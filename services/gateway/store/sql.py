@@ -37,10 +37,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.store.listing import exec_page
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
+    ExecOutline,
     ExecRecord,
     GivenLock,
     InventoryKey,
@@ -210,6 +212,11 @@ class SqlStore:
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         row = await self._one(select(EXECS).where(_of_exec(sandbox_id, exec_id)))
         return None if row is None else ExecRecord(**row)
+
+    async def list_execs(
+        self, sandbox_id: str, *, before: tuple[int, str] | None, limit: int, running_only: bool
+    ) -> Sequence[ExecOutline]:
+        return [ExecOutline(**row) for row in await self._all(exec_page(sandbox_id, before, limit, running_only))]
 
     async def unended_execs(self) -> Sequence[ExecRecord]:
         rows = await self._all(select(EXECS).where(EXECS.c.end_time_ns == 0).order_by(EXECS.c.create_time_ns))

@@ -15,7 +15,7 @@ from services.executor.audit import Audit
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
 from services.executor.egress.records import EgressRecord
-from services.executor.processes import ProcessSpec
+from services.executor.process import ProcessSpec
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
 from services.executor.runtime.fake import FakeRuntime

@@ -36,6 +36,8 @@ class Events:
         self.chunks.append(data)
         return {"stdout": offset + len(data), "stderr": 0}
 
+    def input(self, process_id: str, header: Header) -> None: ...
+
     def ended(self, process_id: str, header: Header) -> None: ...
 
     def disconnected(self) -> None:
@@ -131,7 +133,7 @@ async def test_a_forged_frame_ends_the_connection(agent: Agent, sandboxd: Sandbo
     assert not agent.is_connected
 
 
-@pytest.mark.parametrize("first", [{"type": "welcome", "protocol": 2}, {"type": "output"}, {**WELCOME, "processes": 1}])
+@pytest.mark.parametrize("first", [{**WELCOME, "protocol": 3}, {"type": "output"}, {**WELCOME, "processes": 1}])
 async def test_a_forged_welcome_is_refused(agent: Agent, path: Path, first: dict[str, Any]) -> None:
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(encode_frame(first))

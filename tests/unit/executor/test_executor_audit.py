@@ -15,7 +15,7 @@ from services.executor.audit import MAX_WATCHERS, Audit, Wanted, exec_of
 from services.executor.audit_log import AuditLog, AuditReader, Entry
 from services.executor.egress.records import EgressRecord
 from services.executor.errors import LimitError
-from services.executor.processes import Process, ProcessEnd, ProcessSpec
+from services.executor.process import Process, ProcessEnd, ProcessSpec
 from services.executor.spool import Spool
 
 SANDBOX = "sb_" + "a" * 26

@@ -32,6 +32,8 @@ class Nobody:
     def output(self, process_id: str, stream: str, offset: int, data: bytes) -> Mapping[str, int]:
         raise AssertionError
 
+    def input(self, process_id: str, header: Header) -> None: ...
+
     def ended(self, process_id: str, header: Header) -> None: ...
 
     def disconnected(self) -> None:
@@ -73,7 +75,7 @@ async def sandboxd(agent: Agent) -> AsyncIterator[Sandboxd]:
     assert agent._server is not None
     path = agent._server.sockets[0].getsockname()
     peer = Sandboxd(*await asyncio.open_unix_connection(path))
-    peer.writer.write(encode_frame({"type": "welcome", "protocol": 1, "toolchains": {}, "processes": []}))
+    peer.writer.write(encode_frame({"type": "welcome", "protocol": 2, "toolchains": {}, "processes": []}))
     assert (await peer.hear())[0]["type"] == "resume"
     await agent.wait_connected(10)
     yield peer

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import pytest
 
 from services.executor.errors import (
     LimitError,
+    NoTerminalError,
     OffsetError,
+    ProcessEndedError,
     ProcessExistsError,
     ProcessNotFoundError,
     ProtocolError,
+    StdinNotOpenError,
 )
-from services.executor.processes import MAX_RUNNING, ProcessEnd, ProcessSpec, ProcessTable, Started
+from services.executor.process import ProcessEnd, ProcessSpec, Started
+from services.executor.processes import MAX_RUNNING, ProcessTable
 from services.executor.spool import Chunk
 
 
@@ -24,15 +29,20 @@ class Table:
 
     def __init__(self, directory: Path) -> None:
         self.sent: list[Mapping[str, Any]] = []
+        self.payloads: list[bytes] = []
         self.condemned: list[str] = []
         self.table = ProcessTable(
             "sb_test",
             directory,
             environment={"GOMAXPROCS": "2", "OMP_NUM_THREADS": "2"},
-            send=self.sent.append,
+            send=self._send,
             kill_container=self.condemned.append,
             on_disconnect=lambda: None,
         )
+
+    def _send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        self.sent.append(header)
+        self.payloads.append(payload)
 
     def types(self) -> list[str]:
         return [frame["type"] for frame in self.sent]
@@ -57,12 +67,12 @@ def spec(*argv: str, background: bool = False, limit: int = 1 << 20, end_at_limi
 
 
 def ended(kind: str, *, stdout: int = 0, **fields: int) -> dict[str, Any]:
-    return {"end": {"kind": kind, **fields}, "offsets": {"stdout": stdout, "stderr": 0}, "oom_kills": 0}
+    return {"end": {"kind": kind, **fields}, "offsets": {"stdout": stdout, "stderr": 0, "terminal": 0}, "oom_kills": 0}
 
 
 async def events(subject: Table, name: str, *, stdout: int = 0) -> list[Started | Chunk | ProcessEnd]:
     table = subject.table
-    return [event async for event in table.watch(table.find(name), {"stdout": stdout, "stderr": 0})]
+    return [event async for event in table.watch(table.find(name), {"stdout": stdout, "stderr": 0, "terminal": 0})]
 
 
 def end_of(subject: Table, name: str) -> ProcessEnd:
@@ -81,7 +91,7 @@ async def test_a_watcher_sees_start_output_and_end(subject: Table) -> None:
     assert isinstance(start, Started)
     assert chunk == Chunk(stream="stdout", offset=0, data=b"hello")
     assert isinstance(end, ProcessEnd)
-    assert (end.kind, end.code, end.lengths) == ("exited", 3, {"stdout": 5, "stderr": 0})
+    assert (end.kind, end.code, end.lengths) == ("exited", 3, {"stdout": 5, "stderr": 0, "terminal": 0})
     assert subject.types() == ["start", "forget"]
 
 
@@ -111,6 +121,87 @@ async def test_the_same_id_with_the_same_spec_joins(subject: Table) -> None:
     assert subject.types() == ["start"]
 
 
+@pytest.mark.parametrize(
+    "field", [{"stdin": True}, {"terminal": (24, 80)}, {"merge_output": True}, {"idle_timeout_ms": 1}]
+)
+async def test_how_a_process_is_spoken_with_is_part_of_its_spec(subject: Table, field: dict[str, Any]) -> None:
+    subject.table.start("p", spec())
+    with pytest.raises(ProcessExistsError):
+        subject.table.start("p", dataclasses.replace(spec(), **field))
+
+
+async def test_a_later_executor_joins_a_process_with_a_terminal(subject: Table, tmp_path: Path) -> None:
+    wanted = dataclasses.replace(spec(), terminal=(24, 80))
+    subject.table.start("p", wanted)
+    assert subject.sent[0]["terminal"] == {"rows": 24, "columns": 80}
+    assert Table(tmp_path).table.start("p", wanted).spec == wanted
+
+
+async def test_a_log_from_before_there_were_terminals_is_read(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    subject.table.ended("p", ended("exited", code=0))
+    log = tmp_path.with_suffix(".jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for new in ("stdin", "terminal", "merge_output", "idle_timeout_ms"):
+        del rows[0]["fields"][new]
+    del rows[1]["fields"]["idle"], rows[1]["fields"]["lengths"]["terminal"]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    later = Table(tmp_path)
+    assert later.table.known("p", spec()) is not None
+    assert [type(event) for event in await events(later, "p")] == [ProcessEnd]
+
+
+async def test_input_goes_on_where_sandboxd_has_it_after_a_restart(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", dataclasses.replace(spec(), stdin=True))
+    later = Table(tmp_path)
+    row = {"process": "p", "input": {"accepted": 7, "window": 100, "ended": False}}
+    later.table.welcome([row])
+    process = later.table.find("p")
+    writer = later.table.write_stdin(process)
+    assert await writer.begin() == 7
+    writing = asyncio.ensure_future(writer.write(5, b"..after"))
+    await asyncio.sleep(0)
+    assert (later.sent[-1]["offset"], later.payloads[-1]) == (7, b"after")
+    later.table.input("p", {"accepted": 12, "window": 100, "ended": False})
+    assert await writing == 12
+
+
+async def test_what_a_process_was_not_started_with_is_refused(subject: Table) -> None:
+    process = subject.table.start("p", spec())
+    with pytest.raises(StdinNotOpenError):
+        subject.table.write_stdin(process)
+    with pytest.raises(NoTerminalError):
+        subject.table.resize(process, 24, 80)
+    with pytest.raises(ProtocolError):
+        subject.table.input("p", {"accepted": 0, "window": 1, "ended": False})
+
+
+async def test_a_finished_process_takes_nothing_any_more(subject: Table) -> None:
+    process = subject.table.start("p", dataclasses.replace(spec(), terminal=(24, 80)))
+    subject.table.signal(process, 2)
+    subject.table.resize(process, 50, 132)
+    assert subject.sent[-2:] == [
+        {"type": "signal", "process": "p", "signal": 2},
+        {"type": "resize", "process": "p", "rows": 50, "columns": 132},
+    ]
+    subject.table.ended("p", ended("exited", code=0))
+    subject.table.input("p", {"accepted": 0, "window": 1, "ended": False})
+    for attempt in (
+        lambda: subject.table.signal(process, 2),
+        lambda: subject.table.resize(process, 24, 80),
+        lambda: subject.table.write_stdin(process),
+    ):
+        with pytest.raises(ProcessEndedError):
+            attempt()
+
+
+async def test_an_idle_end_is_told_from_a_timeout(subject: Table) -> None:
+    for name, idle in (("slow", {}), ("idle", {"idle": True})):
+        subject.table.start(name, spec())
+        subject.table.ended(name, ended("timed_out", **idle))
+        assert (end_of(subject, name).kind, end_of(subject, name).idle) == ("timed_out", bool(idle))
+
+
 async def test_the_same_id_with_another_spec_is_refused(subject: Table) -> None:
     subject.table.start("p", spec("true"))
     with pytest.raises(ProcessExistsError):
@@ -132,7 +223,7 @@ async def test_a_later_executor_goes_on_where_the_first_one_was_killed(subject: 
     subject.table.started("p")
     subject.table.output("p", "stdout", 0, b"before ")
     later = Table(tmp_path)
-    assert later.table.welcome([{"process": "p"}]) == {"p": {"stdout": 7, "stderr": 0}}
+    assert later.table.welcome([{"process": "p"}]) == {"p": {"stdout": 7, "stderr": 0, "terminal": 0}}
     later.table.output("p", "stdout", 7, b"after")
     later.table.ended("p", ended("exited", stdout=12, code=0))
     chunks = [event for event in await events(later, "p") if isinstance(event, Chunk)]
@@ -202,9 +293,9 @@ async def test_an_unknown_process_is_named(subject: Table) -> None:
         ended("exited", code=-1),
         ended("signaled", signal=0),
         ended("signaled", signal=4000),
-        {"end": {"kind": "exited", "code": True}, "offsets": {"stdout": 5, "stderr": 0}, "oom_kills": 0},
-        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": 4, "stderr": 0}, "oom_kills": 0},
-        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": "5", "stderr": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": True}, "offsets": {"stdout": 5, "stderr": 0, "terminal": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": 4, "stderr": 0, "terminal": 0}, "oom_kills": 0},
+        {"end": {"kind": "exited", "code": 0}, "offsets": {"stdout": "5", "stderr": 0, "terminal": 0}, "oom_kills": 0},
         {"end": {"kind": "exited", "code": 0}, "offsets": [], "oom_kills": 0},
     ],
 )

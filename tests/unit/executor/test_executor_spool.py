@@ -12,7 +12,7 @@ from services.executor.spool import TAIL_BYTES, Chunk, Cursor, Spool
 
 
 def read_all(spool: Spool, *, stdout: int = 0, stderr: int = 0, ended: bool = True) -> list[Chunk]:
-    cursor = Cursor(position={"stdout": stdout, "stderr": stderr})
+    cursor = Cursor(position={"stdout": stdout, "stderr": stderr, "terminal": 0})
     chunks = []
     while (chunk := spool.read(cursor, ended=ended)) is not None:
         chunks.append(chunk)
@@ -49,7 +49,16 @@ def test_bytes_sent_again_are_stored_once(tmp_path: Path) -> None:
     spool.append("stdout", 2, b"cdef")
     spool.append("stdout", 0, b"ab")
     assert joined(read_all(spool), "stdout") == b"abcdef"
-    assert spool.received == {"stdout": 6, "stderr": 0}
+    assert spool.received == {"stdout": 6, "stderr": 0, "terminal": 0}
+
+
+def test_endless_output_of_a_terminal_is_kept_up_to_the_limit_and_counted_beyond(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "p", 1000)
+    for offset in range(0, 10 << 20, 1 << 16):
+        spool.append("terminal", offset, bytes(1 << 16))
+    spool.finish({"stdout": 0, "stderr": 0, "terminal": 10 << 20})
+    assert sum(path.stat().st_size for path in (tmp_path / "p").iterdir()) == 1000 + TAIL_BYTES
+    assert spool.dropped == (10 << 20) - 1000 - TAIL_BYTES
 
 
 def test_a_hole_below_the_limit_is_a_broken_protocol(tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_a_later_executor_reads_the_very_same_bytes(tmp_path: Path) -> None:
     first.append("stdout", 0, b"kept")
     first.close()
     second = Spool(tmp_path / "p", 1 << 20)
-    assert second.received == {"stdout": 4, "stderr": 0}
+    assert second.received == {"stdout": 4, "stderr": 0, "terminal": 0}
     second.append("stdout", 4, b" on")
     assert joined(read_all(second), "stdout") == b"kept on"
 
@@ -79,7 +88,7 @@ def test_beyond_the_limit_head_and_tail_are_kept_and_the_rest_is_counted(tmp_pat
     for start in range(0, len(data), 4096):
         spool.append("stdout", start, data[start : start + 4096])
     assert read_all(spool, ended=False)[-1].offset + len(read_all(spool, ended=False)[-1].data) == 1000
-    spool.finish({"stdout": len(data), "stderr": 0})
+    spool.finish({"stdout": len(data), "stderr": 0, "terminal": 0})
     head, tail = read_all(spool)
     assert (head.offset, head.data) == (0, data[:1000])
     assert (tail.offset, tail.data) == (len(data) - TAIL_BYTES, data[-TAIL_BYTES:])
@@ -106,7 +115,7 @@ def test_ended_processes_hold_no_files_open(tmp_path: Path) -> None:
     for spool in spools:
         spool.append("stdout", 0, b"out")
         spool.append("stderr", 0, b"err")
-        spool.finish({"stdout": 3, "stderr": 3})
+        spool.finish({"stdout": 3, "stderr": 3, "terminal": 0})
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     assert joined(read_all(spools[0]), "stderr") == b"err"
 
@@ -127,7 +136,7 @@ def test_bytes_that_a_full_disk_does_not_take_are_stored_when_they_come_again(
         patched.setattr(os, "pwrite", nearly_full)
         with pytest.raises(OSError, match="No space left"):
             spool.append("stdout", 6, b" and after")
-    assert spool.received == {"stdout": 6, "stderr": 0}
+    assert spool.received == {"stdout": 6, "stderr": 0, "terminal": 0}
     spool.append("stdout", 6, b" and after")
     assert joined(read_all(spool), "stdout") == b"before and after"
     assert joined(read_all(Spool(tmp_path / "p", 1 << 20)), "stdout") == b"before and after"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
+import pytest
+
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.conductor import Conductor
@@ -16,8 +18,11 @@ from services.gateway.live import LiveExec
 from services.gateway.resolver_fake import LOCK, FakeResolver
 from services.gateway.store.memory import MemoryStore
 from services.gateway.watching import watch
+from services.rpc.channel import translated
+from services.rpc.errors import QilaError
 
 PATIENCE = 5.0
+LOST = "sb_" + "z" * 26
 
 
 class World:
@@ -135,3 +140,10 @@ def kinds(events: list[pb.ExecEvent]) -> list[str]:
 def run_bytes(events: list[pb.ExecEvent], stream: pb.Stream.ValueType = pb.STREAM_STDOUT) -> bytes:
     outputs = [event.output for event in events if event.output.phase == pb.PHASE_RUN]
     return b"".join(output.data for output in outputs if output.stream == stream)
+
+
+async def refused(call: Any) -> QilaError:
+    """What a call over the wire is refused with."""
+    with pytest.raises(QilaError) as caught, translated("gateway"):
+        await call
+    return caught.value

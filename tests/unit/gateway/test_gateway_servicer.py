@@ -10,59 +10,14 @@ import pytest
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
-from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway import checks
-from services.gateway.__main__ import MAX_MESSAGE_BYTES, SERVICE_NAME
-from services.gateway.conductor import Conductor
-from services.gateway.config import ConductorConfig, read_config
+from services.gateway.config import read_config
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
 from services.gateway.resolver_fake import FakeResolver
-from services.gateway.servicer import GatewayServicer
-from services.gateway.store.sql import open_store, upgrade
-from services.rpc.channel import build_channel, translated
 from services.rpc.config import ConfigError, Environment
 from services.rpc.errors import QilaError
-from services.rpc.server import ServerConfig, build_server
 
-LOST = "sb_" + "z" * 26
-
-
-@pytest.fixture
-async def executor_fake() -> FakeExecutor:
-    return FakeExecutor()
-
-
-@pytest.fixture
-async def resolver_fake() -> FakeResolver:
-    return FakeResolver()
-
-
-@pytest.fixture
-async def stub(tmp_path: Path, executor_fake: FakeExecutor, resolver_fake: FakeResolver) -> AsyncIterator[Any]:
-    await asyncio.to_thread(upgrade, tmp_path / "gateway.db")
-    store = open_store(tmp_path / "gateway.db")
-    conductor = Conductor(
-        executor_port=executor_fake, resolver_port=resolver_fake, store=store, config=ConductorConfig()
-    )
-    servicer = GatewayServicer(
-        conductor=conductor, executor_port=executor_fake, resolver_port=resolver_fake, store=store, patience=1
-    )
-    server = await build_server(
-        ServerConfig(address="127.0.0.1:0", service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),
-        [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
-    )
-    await server.start()
-    async with build_channel(server.address, max_message_bytes=MAX_MESSAGE_BYTES) as channel:
-        yield gateway_pb2_grpc.GatewayServiceStub(channel)
-    await server.stop(0)
-    await conductor.close()
-    await store.close()
-
-
-@pytest.fixture
-async def sandbox_id(stub: Any) -> str:
-    made = await stub.CreateSandbox(pb.CreateSandboxRequest(language="python"))
-    return str(made.sandbox.id)
+from .gateway_world import LOST, refused
 
 
 async def upload(sandbox_id: str, path: str, *chunks: bytes) -> AsyncIterator[pb.WriteFileRequest]:
@@ -70,12 +25,6 @@ async def upload(sandbox_id: str, path: str, *chunks: bytes) -> AsyncIterator[pb
     for chunk in chunks:
         yield pb.WriteFileRequest(chunk=chunk)
     yield pb.WriteFileRequest(end=pb.WriteFileEnd())
-
-
-async def refused(call: Any) -> QilaError:
-    with pytest.raises(QilaError) as caught, translated("gateway"):
-        await call
-    return caught.value
 
 
 async def test_files_go_in_and_out(stub: Any, sandbox_id: str) -> None:

@@ -94,6 +94,21 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessResponse.FromString,
                 _registered_method=True)
+        self.WriteStdin = channel.stream_stream(
+                '/qila.executor.v1.ExecutorService/WriteStdin',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinResponse.FromString,
+                _registered_method=True)
+        self.ResizeTerminal = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/ResizeTerminal',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalResponse.FromString,
+                _registered_method=True)
+        self.SignalProcess = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/SignalProcess',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessResponse.FromString,
+                _registered_method=True)
         self.CancelProcess = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/CancelProcess',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.CancelProcessRequest.SerializeToString,
@@ -217,7 +232,8 @@ class ExecutorServiceServicer:
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
         (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
         (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-        it held is gone, remove the sandbox. Every call that starts a container may say so.
+        it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
+        is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,6 +242,35 @@ class ExecutorServiceServicer:
     def AttachProcess(self, request, context):
         """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
         ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteStdin(self, request_iterator, context):
+        """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
+        bytes at their offsets. The first answer says from which offset the input goes on, and comes when the process has
+        started; each further one acknowledges bytes that no restart of the executor loses: sandboxd has them. Bytes below
+        that offset are dropped as known. At most 1 MiB waits in sandboxd: beyond it the stream is not read on.
+        One writer at a time: a new stream takes the input over, the former ends ABORTED, STDIN_TAKEN_OVER. The stream ends OK
+        after the end was acknowledged. NOT_FOUND: no such process. FAILED_PRECONDITION: STDIN_NOT_OPEN, STDIN_ENDED,
+        PROCESS_ENDED. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before. INVALID_ARGUMENT: a header that is missing or
+        comes twice, a chunk above 64 KiB, an end below what came. Input that the program does not want is taken and dropped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResizeTerminal(self, request, context):
+        """Sets the size of a process's terminal. NOT_FOUND: no such process. FAILED_PRECONDITION: NO_TERMINAL, PROCESS_ENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalProcess(self, request, context):
+        """Sends a signal to the leader's process group; on a terminal, to the group in the foreground. Not idempotent.
+        NOT_FOUND: no such process. FAILED_PRECONDITION: PROCESS_ENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -356,6 +401,21 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.AttachProcess,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessResponse.SerializeToString,
+            ),
+            'WriteStdin': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteStdin,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinResponse.SerializeToString,
+            ),
+            'ResizeTerminal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResizeTerminal,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalResponse.SerializeToString,
+            ),
+            'SignalProcess': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalProcess,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessResponse.SerializeToString,
             ),
             'CancelProcess': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelProcess,
@@ -712,6 +772,87 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/AttachProcess',
             qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.AttachProcessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStdin(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.executor.v1.ExecutorService/WriteStdin',
+            qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.WriteStdinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResizeTerminal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/ResizeTerminal',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ResizeTerminalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalProcess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/SignalProcess',
+            qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.SignalProcessResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,11 +83,28 @@ class ExecutorServiceStub:
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
     (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
     (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-    it held is gone, remove the sandbox. Every call that starts a container may say so.
+    it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
+    is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
     ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+    """
+    WriteStdin: _grpc.StreamStreamMultiCallable[_executor_pb2.WriteStdinRequest, _executor_pb2.WriteStdinResponse]
+    """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
+    bytes at their offsets. The first answer says from which offset the input goes on, and comes when the process has
+    started; each further one acknowledges bytes that no restart of the executor loses: sandboxd has them. Bytes below
+    that offset are dropped as known. At most 1 MiB waits in sandboxd: beyond it the stream is not read on.
+    One writer at a time: a new stream takes the input over, the former ends ABORTED, STDIN_TAKEN_OVER. The stream ends OK
+    after the end was acknowledged. NOT_FOUND: no such process. FAILED_PRECONDITION: STDIN_NOT_OPEN, STDIN_ENDED,
+    PROCESS_ENDED. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before. INVALID_ARGUMENT: a header that is missing or
+    comes twice, a chunk above 64 KiB, an end below what came. Input that the program does not want is taken and dropped.
+    """
+    ResizeTerminal: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ResizeTerminalRequest, _executor_pb2.ResizeTerminalResponse]
+    """Sets the size of a process's terminal. NOT_FOUND: no such process. FAILED_PRECONDITION: NO_TERMINAL, PROCESS_ENDED."""
+    SignalProcess: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SignalProcessRequest, _executor_pb2.SignalProcessResponse]
+    """Sends a signal to the leader's process group; on a terminal, to the group in the foreground. Not idempotent.
+    NOT_FOUND: no such process. FAILED_PRECONDITION: PROCESS_ENDED.
     """
     CancelProcess: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CancelProcessRequest, _executor_pb2.CancelProcessResponse]
     """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
@@ -175,11 +192,28 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
     (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
     (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-    it held is gone, remove the sandbox. Every call that starts a container may say so.
+    it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
+    is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]  # type: ignore[assignment]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
     ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+    """
+    WriteStdin: _aio.StreamStreamMultiCallable[_executor_pb2.WriteStdinRequest, _executor_pb2.WriteStdinResponse]  # type: ignore[assignment]
+    """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
+    bytes at their offsets. The first answer says from which offset the input goes on, and comes when the process has
+    started; each further one acknowledges bytes that no restart of the executor loses: sandboxd has them. Bytes below
+    that offset are dropped as known. At most 1 MiB waits in sandboxd: beyond it the stream is not read on.
+    One writer at a time: a new stream takes the input over, the former ends ABORTED, STDIN_TAKEN_OVER. The stream ends OK
+    after the end was acknowledged. NOT_FOUND: no such process. FAILED_PRECONDITION: STDIN_NOT_OPEN, STDIN_ENDED,
+    PROCESS_ENDED. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before. INVALID_ARGUMENT: a header that is missing or
+    comes twice, a chunk above 64 KiB, an end below what came. Input that the program does not want is taken and dropped.
+    """
+    ResizeTerminal: _aio.UnaryUnaryMultiCallable[_executor_pb2.ResizeTerminalRequest, _executor_pb2.ResizeTerminalResponse]  # type: ignore[assignment]
+    """Sets the size of a process's terminal. NOT_FOUND: no such process. FAILED_PRECONDITION: NO_TERMINAL, PROCESS_ENDED."""
+    SignalProcess: _aio.UnaryUnaryMultiCallable[_executor_pb2.SignalProcessRequest, _executor_pb2.SignalProcessResponse]  # type: ignore[assignment]
+    """Sends a signal to the leader's process group; on a terminal, to the group in the foreground. Not idempotent.
+    NOT_FOUND: no such process. FAILED_PRECONDITION: PROCESS_ENDED.
     """
     CancelProcess: _aio.UnaryUnaryMultiCallable[_executor_pb2.CancelProcessRequest, _executor_pb2.CancelProcessResponse]  # type: ignore[assignment]
     """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
@@ -330,7 +364,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
         (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
         (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-        it held is gone, remove the sandbox. Every call that starts a container may say so.
+        it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
+        is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
         """
 
     @_abc_1.abstractmethod
@@ -341,6 +376,40 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.AttachProcessResponse], _abc.AsyncIterator[_executor_pb2.AttachProcessResponse]]:
         """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
         ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteStdin(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.WriteStdinRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.WriteStdinResponse], _abc.AsyncIterator[_executor_pb2.WriteStdinResponse]]:
+        """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
+        bytes at their offsets. The first answer says from which offset the input goes on, and comes when the process has
+        started; each further one acknowledges bytes that no restart of the executor loses: sandboxd has them. Bytes below
+        that offset are dropped as known. At most 1 MiB waits in sandboxd: beyond it the stream is not read on.
+        One writer at a time: a new stream takes the input over, the former ends ABORTED, STDIN_TAKEN_OVER. The stream ends OK
+        after the end was acknowledged. NOT_FOUND: no such process. FAILED_PRECONDITION: STDIN_NOT_OPEN, STDIN_ENDED,
+        PROCESS_ENDED. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before. INVALID_ARGUMENT: a header that is missing or
+        comes twice, a chunk above 64 KiB, an end below what came. Input that the program does not want is taken and dropped.
+        """
+
+    @_abc_1.abstractmethod
+    def ResizeTerminal(
+        self,
+        request: _executor_pb2.ResizeTerminalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ResizeTerminalResponse, _abc.Awaitable[_executor_pb2.ResizeTerminalResponse]]:
+        """Sets the size of a process's terminal. NOT_FOUND: no such process. FAILED_PRECONDITION: NO_TERMINAL, PROCESS_ENDED."""
+
+    @_abc_1.abstractmethod
+    def SignalProcess(
+        self,
+        request: _executor_pb2.SignalProcessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.SignalProcessResponse, _abc.Awaitable[_executor_pb2.SignalProcessResponse]]:
+        """Sends a signal to the leader's process group; on a terminal, to the group in the foreground. Not idempotent.
+        NOT_FOUND: no such process. FAILED_PRECONDITION: PROCESS_ENDED.
         """
 
     @_abc_1.abstractmethod

@@ -139,12 +139,14 @@ class _StreamEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stream.ValueTy
     STREAM_UNSPECIFIED: _Stream.ValueType  # 0
     STREAM_STDOUT: _Stream.ValueType  # 1
     STREAM_STDERR: _Stream.ValueType  # 2
+    STREAM_TERMINAL: _Stream.ValueType  # 3
 
 class Stream(_Stream, metaclass=_StreamEnumTypeWrapper): ...
 
 STREAM_UNSPECIFIED: Stream.ValueType  # 0
 STREAM_STDOUT: Stream.ValueType  # 1
 STREAM_STDERR: Stream.ValueType  # 2
+STREAM_TERMINAL: Stream.ValueType  # 3
 Global___Stream: _TypeAlias = Stream  # noqa: Y015
 
 class _InstallFailureReason:
@@ -851,6 +853,11 @@ class ExecRequest(_message.Message):
     NO_DETECTION_FIELD_NUMBER: _builtins.int
     EXTRAS_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    STDIN_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    MERGE_OUTPUT_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    DETACH_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     exec_id: _builtins.str
     """"ex_" and 26 of [a-z2-7], unique within the sandbox. Empty: the gateway chooses."""
@@ -868,6 +875,16 @@ class ExecRequest(_message.Message):
     """
     no_detection: _builtins.bool
     """Of a program: nothing is installed that no manifest or lock names."""
+    stdin: _builtins.bool
+    """The program's standard input is open for WriteStdin. Without it, and without a terminal, it is empty. Not together with
+    `install_missing`: what one run has read, another cannot.
+    """
+    merge_output: _builtins.bool
+    """stderr goes where stdout goes, in the order of the writes."""
+    detach: _builtins.bool
+    """The stream ends after `created`; the exec goes on. Follow it with AttachExec. It says nothing of the exec itself: the
+    same request with and without it is the same.
+    """
     @_builtins.property
     def program(self) -> Global___Program:
         """A program of the workspace: Qila finds what it needs, installs it and launches it."""
@@ -894,6 +911,18 @@ class ExecRequest(_message.Message):
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def terminal(self) -> Global___Terminal:
+        """The program has a terminal in place of pipes: its output is one stream, STREAM_TERMINAL, and its input is open. Not
+        together with `install_missing`.
+        """
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """Ends the exec `timed_out`, idle, once its run has neither written nor been written to for that long; at least 1 second.
+        Zero: no limit.
+        """
+
     def __init__(
         self,
         *,
@@ -910,16 +939,45 @@ class ExecRequest(_message.Message):
         no_detection: _builtins.bool = ...,
         extras: _abc.Iterable[_builtins.str] | None = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
+        stdin: _builtins.bool = ...,
+        terminal: Global___Terminal | None = ...,
+        merge_output: _builtins.bool = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        detach: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "install_timeout", b"install_timeout", "program", b"program", "run_timeout", b"run_timeout", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "idle_timeout", b"idle_timeout", "install_timeout", b"install_timeout", "program", b"program", "run_timeout", b"run_timeout", "terminal", b"terminal", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "extras", b"extras", "groups", b"groups", "install_missing", b"install_missing", "install_timeout", b"install_timeout", "no_detection", b"no_detection", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "detach", b"detach", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "extras", b"extras", "groups", b"groups", "idle_timeout", b"idle_timeout", "install_missing", b"install_missing", "install_timeout", b"install_timeout", "merge_output", b"merge_output", "no_detection", b"no_detection", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "stdin", b"stdin", "terminal", b"terminal", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["program", "command"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___ExecRequest: _TypeAlias = ExecRequest  # noqa: Y015
+
+@_typing.final
+class Terminal(_message.Message):
+    """Rows and columns of a terminal, each 1 to 4,096."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    columns: _builtins.int
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        columns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Terminal: _TypeAlias = Terminal  # noqa: Y015
 
 @_typing.final
 class Program(_message.Message):
@@ -930,6 +988,7 @@ class Program(_message.Message):
     MODULE_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """Relative to the workspace. Empty: the program is found (main.py, app.py, …, or the only one). At most one of file,
     module and script is set.
@@ -938,6 +997,10 @@ class Program(_message.Message):
     """A module, run as `python -m` does."""
     script: _builtins.str
     """A script of the manifest, run as `npm run` does."""
+    working_directory: _builtins.str
+    """Relative to the workspace: replaces the directory that Qila would launch it in. `file` is found from there, too; what
+    else the launch names is taken as it stands.
+    """
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -952,10 +1015,11 @@ class Program(_message.Message):
         module: _builtins.str = ...,
         script: _builtins.str = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
+        working_directory: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "module", b"module", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "module", b"module", "script", b"script", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1039,20 +1103,23 @@ class OutputOffsets(_message.Message):
     STDOUT_FIELD_NUMBER: _builtins.int
     STDERR_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
     stdout: _builtins.int
     stderr: _builtins.int
     run: _builtins.int
     """The run that they count from. Zero: the first."""
+    terminal: _builtins.int
     def __init__(
         self,
         *,
         stdout: _builtins.int = ...,
         stderr: _builtins.int = ...,
         run: _builtins.int = ...,
+        terminal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "stderr", b"stderr", "stdout", b"stdout", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1093,8 +1160,9 @@ class ExecEvent(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     IMPORTS_CHECKED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """From 1, rising; 0 on output of the run phase, whose position is its offset."""
+    """From 1, rising; 0 on a heartbeat, and on output of the run phase, whose position is its offset."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1119,6 +1187,10 @@ class ExecEvent(_message.Message):
     def stage(self) -> Global___StageProgress: ...
     @_builtins.property
     def imports_checked(self) -> Global___ImportsChecked: ...
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Told when nothing else was for 15 seconds, so that a watcher can tell silence from a lost connection."""
+
     def __init__(
         self,
         *,
@@ -1133,16 +1205,36 @@ class ExecEvent(_message.Message):
         ended: Global___ExecEnded | None = ...,
         stage: Global___StageProgress | None = ...,
         imports_checked: Global___ImportsChecked | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "stage", b"stage", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "sequence", b"sequence", "stage", b"stage", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "sequence", b"sequence", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "phase_started", "plan_made", "package", "output", "notice", "ended", "stage", "imports_checked"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "phase_started", "plan_made", "package", "output", "notice", "ended", "stage", "imports_checked", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___ExecEvent: _TypeAlias = ExecEvent  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    phase: Global___Phase.ValueType
+    def __init__(
+        self,
+        *,
+        phase: Global___Phase.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class ExecCreated(_message.Message):
@@ -1548,15 +1640,19 @@ class TimedOut(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PHASE_FIELD_NUMBER: _builtins.int
+    IDLE_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
+    idle: _builtins.bool
+    """It was the idle timeout that passed."""
     def __init__(
         self,
         *,
         phase: Global___Phase.ValueType = ...,
+        idle: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1783,6 +1879,263 @@ class Exec(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Exec: _TypeAlias = Exec  # noqa: Y015
+
+@_typing.final
+class ListExecsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RUNNING_ONLY_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    page_size: _builtins.int
+    """Zero: 100."""
+    page_token: _builtins.str
+    """Of an earlier answer: what comes after it. A page may be shorter than `page_size`: its message has a bound."""
+    running_only: _builtins.bool
+    """Only those that have not ended."""
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        running_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "running_only", b"running_only", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExecsRequest: _TypeAlias = ListExecsRequest  # noqa: Y015
+
+@_typing.final
+class ListExecsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: there is no more."""
+    @_builtins.property
+    def execs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exec]: ...
+    def __init__(
+        self,
+        *,
+        execs: _abc.Iterable[Global___Exec] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execs", b"execs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExecsResponse: _TypeAlias = ListExecsResponse  # noqa: Y015
+
+@_typing.final
+class WriteStdinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___WriteStdinHeader: ...
+    @_builtins.property
+    def chunk(self) -> Global___StdinChunk: ...
+    @_builtins.property
+    def end(self) -> Global___StdinEnd:
+        """Last message: the program reads end of file after the bytes before it. On a terminal, send its end-of-file
+        character instead; this one hangs up nothing there, and only ends the stream.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: Global___WriteStdinHeader | None = ...,
+        chunk: Global___StdinChunk | None = ...,
+        end: Global___StdinEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___WriteStdinRequest: _TypeAlias = WriteStdinRequest  # noqa: Y015
+
+@_typing.final
+class WriteStdinHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStdinHeader: _TypeAlias = WriteStdinHeader  # noqa: Y015
+
+@_typing.final
+class StdinChunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Of the first byte within the program's input."""
+    data: _builtins.bytes
+    """At most 64 KiB."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StdinChunk: _TypeAlias = StdinChunk  # noqa: Y015
+
+@_typing.final
+class StdinEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """How long the input is."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StdinEnd: _TypeAlias = StdinEnd  # noqa: Y015
+
+@_typing.final
+class WriteStdinResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """Bytes of the input that the sandbox holds or the program has read."""
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStdinResponse: _TypeAlias = WriteStdinResponse  # noqa: Y015
+
+@_typing.final
+class ResizeTerminalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    TERMINAL_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    @_builtins.property
+    def terminal(self) -> Global___Terminal: ...
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        terminal: Global___Terminal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terminal", b"terminal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "sandbox_id", b"sandbox_id", "terminal", b"terminal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeTerminalRequest: _TypeAlias = ResizeTerminalRequest  # noqa: Y015
+
+@_typing.final
+class ResizeTerminalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResizeTerminalResponse: _TypeAlias = ResizeTerminalResponse  # noqa: Y015
+
+@_typing.final
+class SignalExecRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    EXEC_ID_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    exec_id: _builtins.str
+    signal: _builtins.int
+    """As Linux numbers them: 2 is SIGINT, 15 SIGTERM."""
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        exec_id: _builtins.str = ...,
+        signal: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "sandbox_id", b"sandbox_id", "signal", b"signal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalExecRequest: _TypeAlias = SignalExecRequest  # noqa: Y015
+
+@_typing.final
+class SignalExecResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalExecResponse: _TypeAlias = SignalExecResponse  # noqa: Y015
 
 @_typing.final
 class CancelExecRequest(_message.Message):

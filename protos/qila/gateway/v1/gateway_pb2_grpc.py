@@ -89,6 +89,26 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecResponse.FromString,
                 _registered_method=True)
+        self.ListExecs = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/ListExecs',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsResponse.FromString,
+                _registered_method=True)
+        self.WriteStdin = channel.stream_stream(
+                '/qila.gateway.v1.GatewayService/WriteStdin',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinResponse.FromString,
+                _registered_method=True)
+        self.ResizeTerminal = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/ResizeTerminal',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalResponse.FromString,
+                _registered_method=True)
+        self.SignalExec = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/SignalExec',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecResponse.FromString,
+                _registered_method=True)
         self.CancelExec = channel.unary_unary(
                 '/qila.gateway.v1.GatewayService/CancelExec',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CancelExecRequest.SerializeToString,
@@ -218,6 +238,48 @@ class GatewayServiceServicer:
 
     def GetExec(self, request, context):
         """NOT_FOUND: no such exec.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExecs(self, request, context):
+        """A sandbox's execs, newest first, at most 1,000 an answer. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a page token
+        that no answer gave.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteStdin(self, request_iterator, context):
+        """Writes the standard input of an exec that was started with `stdin` or a `terminal`. The first message is the header,
+        then bytes at their offsets. The first answer says from which offset the program's input goes on, and comes when the
+        run has begun; each further one acknowledges what can no longer be lost. Bytes below that offset are taken as those that
+        are there already, so that a writer that lost its connection goes on from what the first answer says. Not more than
+        1 MiB waits for the program: beyond it the stream is not read until the program has taken some.
+        One writer at a time: a new stream takes the input over, and the former ends ABORTED, STDIN_TAKEN_OVER.
+        The stream ends OK after the end was acknowledged. A stream that stops without it leaves the input open for the next.
+        NOT_FOUND: no such exec. FAILED_PRECONDITION: STDIN_NOT_OPEN, the exec was started without; STDIN_ENDED, bytes after the
+        end; EXEC_ENDED, the run is over. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before; the message names
+        the one that is expected. INVALID_ARGUMENT: a chunk above 64 KiB, a header that is missing or comes twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResizeTerminal(self, request, context):
+        """Tells the programs on an exec's terminal its new size; the kernel sends SIGWINCH. The last call wins. NOT_FOUND: no such
+        exec. INVALID_ARGUMENT: a size outside 1 to 4,096. FAILED_PRECONDITION: NO_TERMINAL; EXEC_NOT_RUNNING, its run has
+        not begun; EXEC_ENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalExec(self, request, context):
+        """Sends a signal to the exec's process group; on a terminal, to the group in the foreground. Not idempotent. How the
+        program takes it is its own affair: CancelExec ends an exec for certain. NOT_FOUND: no such exec. INVALID_ARGUMENT: a
+        number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -358,6 +420,26 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.GetExec,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecResponse.SerializeToString,
+            ),
+            'ListExecs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExecs,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsResponse.SerializeToString,
+            ),
+            'WriteStdin': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteStdin,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinResponse.SerializeToString,
+            ),
+            'ResizeTerminal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResizeTerminal,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalResponse.SerializeToString,
+            ),
+            'SignalExec': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalExec,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecResponse.SerializeToString,
             ),
             'CancelExec': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelExec,
@@ -697,6 +779,114 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/GetExec',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetExecResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExecs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/ListExecs',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListExecsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStdin(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.gateway.v1.GatewayService/WriteStdin',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteStdinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResizeTerminal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/ResizeTerminal',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ResizeTerminalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalExec(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/SignalExec',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.SignalExecResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -76,6 +76,32 @@ class GatewayServiceStub:
     """
     GetExec: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetExecRequest, _gateway_pb2.GetExecResponse]
     """NOT_FOUND: no such exec."""
+    ListExecs: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListExecsRequest, _gateway_pb2.ListExecsResponse]
+    """A sandbox's execs, newest first, at most 1,000 an answer. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a page token
+    that no answer gave.
+    """
+    WriteStdin: _grpc.StreamStreamMultiCallable[_gateway_pb2.WriteStdinRequest, _gateway_pb2.WriteStdinResponse]
+    """Writes the standard input of an exec that was started with `stdin` or a `terminal`. The first message is the header,
+    then bytes at their offsets. The first answer says from which offset the program's input goes on, and comes when the
+    run has begun; each further one acknowledges what can no longer be lost. Bytes below that offset are taken as those that
+    are there already, so that a writer that lost its connection goes on from what the first answer says. Not more than
+    1 MiB waits for the program: beyond it the stream is not read until the program has taken some.
+    One writer at a time: a new stream takes the input over, and the former ends ABORTED, STDIN_TAKEN_OVER.
+    The stream ends OK after the end was acknowledged. A stream that stops without it leaves the input open for the next.
+    NOT_FOUND: no such exec. FAILED_PRECONDITION: STDIN_NOT_OPEN, the exec was started without; STDIN_ENDED, bytes after the
+    end; EXEC_ENDED, the run is over. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before; the message names
+    the one that is expected. INVALID_ARGUMENT: a chunk above 64 KiB, a header that is missing or comes twice.
+    """
+    ResizeTerminal: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ResizeTerminalRequest, _gateway_pb2.ResizeTerminalResponse]
+    """Tells the programs on an exec's terminal its new size; the kernel sends SIGWINCH. The last call wins. NOT_FOUND: no such
+    exec. INVALID_ARGUMENT: a size outside 1 to 4,096. FAILED_PRECONDITION: NO_TERMINAL; EXEC_NOT_RUNNING, its run has
+    not begun; EXEC_ENDED.
+    """
+    SignalExec: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SignalExecRequest, _gateway_pb2.SignalExecResponse]
+    """Sends a signal to the exec's process group; on a terminal, to the group in the foreground. Not idempotent. How the
+    program takes it is its own affair: CancelExec ends an exec for certain. NOT_FOUND: no such exec. INVALID_ARGUMENT: a
+    number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
+    """
     CancelExec: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelExecRequest, _gateway_pb2.CancelExecResponse]
     """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
     NOT_FOUND: no such exec.
@@ -165,6 +191,32 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     GetExec: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetExecRequest, _gateway_pb2.GetExecResponse]  # type: ignore[assignment]
     """NOT_FOUND: no such exec."""
+    ListExecs: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListExecsRequest, _gateway_pb2.ListExecsResponse]  # type: ignore[assignment]
+    """A sandbox's execs, newest first, at most 1,000 an answer. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a page token
+    that no answer gave.
+    """
+    WriteStdin: _aio.StreamStreamMultiCallable[_gateway_pb2.WriteStdinRequest, _gateway_pb2.WriteStdinResponse]  # type: ignore[assignment]
+    """Writes the standard input of an exec that was started with `stdin` or a `terminal`. The first message is the header,
+    then bytes at their offsets. The first answer says from which offset the program's input goes on, and comes when the
+    run has begun; each further one acknowledges what can no longer be lost. Bytes below that offset are taken as those that
+    are there already, so that a writer that lost its connection goes on from what the first answer says. Not more than
+    1 MiB waits for the program: beyond it the stream is not read until the program has taken some.
+    One writer at a time: a new stream takes the input over, and the former ends ABORTED, STDIN_TAKEN_OVER.
+    The stream ends OK after the end was acknowledged. A stream that stops without it leaves the input open for the next.
+    NOT_FOUND: no such exec. FAILED_PRECONDITION: STDIN_NOT_OPEN, the exec was started without; STDIN_ENDED, bytes after the
+    end; EXEC_ENDED, the run is over. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before; the message names
+    the one that is expected. INVALID_ARGUMENT: a chunk above 64 KiB, a header that is missing or comes twice.
+    """
+    ResizeTerminal: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ResizeTerminalRequest, _gateway_pb2.ResizeTerminalResponse]  # type: ignore[assignment]
+    """Tells the programs on an exec's terminal its new size; the kernel sends SIGWINCH. The last call wins. NOT_FOUND: no such
+    exec. INVALID_ARGUMENT: a size outside 1 to 4,096. FAILED_PRECONDITION: NO_TERMINAL; EXEC_NOT_RUNNING, its run has
+    not begun; EXEC_ENDED.
+    """
+    SignalExec: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SignalExecRequest, _gateway_pb2.SignalExecResponse]  # type: ignore[assignment]
+    """Sends a signal to the exec's process group; on a terminal, to the group in the foreground. Not idempotent. How the
+    program takes it is its own affair: CancelExec ends an exec for certain. NOT_FOUND: no such exec. INVALID_ARGUMENT: a
+    number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
+    """
     CancelExec: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelExecRequest, _gateway_pb2.CancelExecResponse]  # type: ignore[assignment]
     """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
     NOT_FOUND: no such exec.
@@ -317,6 +369,56 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetExecResponse, _abc.Awaitable[_gateway_pb2.GetExecResponse]]:
         """NOT_FOUND: no such exec."""
+
+    @_abc_1.abstractmethod
+    def ListExecs(
+        self,
+        request: _gateway_pb2.ListExecsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListExecsResponse, _abc.Awaitable[_gateway_pb2.ListExecsResponse]]:
+        """A sandbox's execs, newest first, at most 1,000 an answer. NOT_FOUND: no such sandbox. INVALID_ARGUMENT: a page token
+        that no answer gave.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteStdin(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.WriteStdinRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.WriteStdinResponse], _abc.AsyncIterator[_gateway_pb2.WriteStdinResponse]]:
+        """Writes the standard input of an exec that was started with `stdin` or a `terminal`. The first message is the header,
+        then bytes at their offsets. The first answer says from which offset the program's input goes on, and comes when the
+        run has begun; each further one acknowledges what can no longer be lost. Bytes below that offset are taken as those that
+        are there already, so that a writer that lost its connection goes on from what the first answer says. Not more than
+        1 MiB waits for the program: beyond it the stream is not read until the program has taken some.
+        One writer at a time: a new stream takes the input over, and the former ends ABORTED, STDIN_TAKEN_OVER.
+        The stream ends OK after the end was acknowledged. A stream that stops without it leaves the input open for the next.
+        NOT_FOUND: no such exec. FAILED_PRECONDITION: STDIN_NOT_OPEN, the exec was started without; STDIN_ENDED, bytes after the
+        end; EXEC_ENDED, the run is over. OUT_OF_RANGE, STDIN_GAP: an offset beyond what came before; the message names
+        the one that is expected. INVALID_ARGUMENT: a chunk above 64 KiB, a header that is missing or comes twice.
+        """
+
+    @_abc_1.abstractmethod
+    def ResizeTerminal(
+        self,
+        request: _gateway_pb2.ResizeTerminalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ResizeTerminalResponse, _abc.Awaitable[_gateway_pb2.ResizeTerminalResponse]]:
+        """Tells the programs on an exec's terminal its new size; the kernel sends SIGWINCH. The last call wins. NOT_FOUND: no such
+        exec. INVALID_ARGUMENT: a size outside 1 to 4,096. FAILED_PRECONDITION: NO_TERMINAL; EXEC_NOT_RUNNING, its run has
+        not begun; EXEC_ENDED.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalExec(
+        self,
+        request: _gateway_pb2.SignalExecRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.SignalExecResponse, _abc.Awaitable[_gateway_pb2.SignalExecResponse]]:
+        """Sends a signal to the exec's process group; on a terminal, to the group in the foreground. Not idempotent. How the
+        program takes it is its own affair: CancelExec ends an exec for certain. NOT_FOUND: no such exec. INVALID_ARGUMENT: a
+        number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
+        """
 
     @_abc_1.abstractmethod
     def CancelExec(

@@ -1,0 +1,189 @@
+"""The wire side of processes: unpack and check, watch, pack. See protos/qila/executor/v1."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from qila.executor.v1 import executor_pb2 as pb
+from services.executor.errors import InvalidFieldError
+from services.executor.process import Process, ProcessEnd, ProcessSpec, Started
+from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES
+from services.executor.sandboxes import Sandbox
+from services.executor.spool import Chunk
+from services.executor.stdin import StdinWriter
+
+MAX_ARGUMENT_BYTES = 512 << 10
+MAX_OUTPUT_LIMIT_BYTES = 1 << 30
+MAX_INPUT_CHUNK_BYTES = 64 << 10
+MAX_TERMINAL_SIZE = 4096
+MAX_SIGNAL = 31
+
+USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
+_STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR, "terminal": pb.STREAM_TERMINAL}
+
+
+async def watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncIterator[pb.ProcessEvent]:
+    """Events of a process; whoever watches uses the sandbox."""
+    sandbox.users += 1
+    try:
+        wanted = {"stdout": offsets.stdout, "stderr": offsets.stderr, "terminal": offsets.terminal}
+        async for event in sandbox.processes.watch(process, wanted):
+            yield pack_event(event)
+    finally:
+        sandbox.users -= 1
+        sandbox.touch()
+
+
+def unpack_spec(spec: pb.ProcessSpec) -> ProcessSpec:
+    """What to run. InvalidFieldError."""
+    if not spec.argv or not spec.argv[0]:
+        raise InvalidFieldError("spec.argv", "must have at least one, non-empty, word")
+    words = [*spec.argv, *spec.env.keys(), *spec.env.values(), spec.working_directory]
+    if any("\0" in word for word in words):
+        raise InvalidFieldError("spec", "must not hold a NUL in an argument, variable or directory")
+    if any(not name or "=" in name for name in spec.env):
+        raise InvalidFieldError("spec.env", "must have names without '='")
+    if sum(len(word.encode()) + 1 for word in words) > MAX_ARGUMENT_BYTES:
+        raise InvalidFieldError("spec.argv", f"must be, with the environment, at most {MAX_ARGUMENT_BYTES} bytes")
+    if spec.output_limit_bytes > MAX_OUTPUT_LIMIT_BYTES:
+        raise InvalidFieldError("spec.output_limit_bytes", f"must be at most {MAX_OUTPUT_LIMIT_BYTES}")
+    return ProcessSpec(
+        argv=tuple(spec.argv),
+        env=dict(spec.env),
+        cwd="/".join(filter(None, ("/sandbox", spec.working_directory)))
+        if not spec.working_directory.startswith("/")
+        else spec.working_directory,
+        user=USERS[spec.user],
+        timeout_ms=_milliseconds(spec.timeout, "spec.timeout"),
+        output_limit_bytes=spec.output_limit_bytes or DEFAULT_OUTPUT_LIMIT_BYTES,
+        end_at_output_limit=spec.end_at_output_limit,
+        background=spec.background,
+        stdin=spec.stdin,
+        terminal=unpack_size(spec.terminal, "spec.terminal") if spec.HasField("terminal") else None,
+        merge_output=spec.merge_output,
+        idle_timeout_ms=_milliseconds(spec.idle_timeout, "spec.idle_timeout"),
+    )
+
+
+def unpack_size(terminal: pb.Terminal, field: str = "terminal") -> tuple[int, int]:
+    """Rows and columns. InvalidFieldError."""
+    if not 1 <= terminal.rows <= MAX_TERMINAL_SIZE or not 1 <= terminal.columns <= MAX_TERMINAL_SIZE:
+        raise InvalidFieldError(field, f"must have 1 to {MAX_TERMINAL_SIZE:,} rows, and as many columns")
+    return terminal.rows, terminal.columns
+
+
+def unpack_signal(number: int) -> int:
+    """A signal's number. InvalidFieldError."""
+    if not 1 <= number <= MAX_SIGNAL:
+        raise InvalidFieldError("signal", f"must be 1 to {MAX_SIGNAL}; 2 is SIGINT, 15 SIGTERM")
+    return number
+
+
+async def unpack_stdin_header(requests: AsyncIterator[pb.WriteStdinRequest]) -> pb.WriteStdinHeader:
+    """The first message of a writer. InvalidFieldError."""
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InvalidFieldError("header", "must come in the first message")
+    return first.header
+
+
+async def write_stdin(writer: StdinWriter, requests: AsyncIterator[pb.WriteStdinRequest]) -> AsyncGenerator[int, None]:
+    """Has a writer write what comes, up to the end or to where the stream stops; yields how far the input came."""
+    yield await writer.begin()
+    async with aclosing(_while_writing(writer, requests)) as parts:
+        async for request in parts:
+            match request.WhichOneof("part"):
+                case "chunk":
+                    if len(request.chunk.data) > MAX_INPUT_CHUNK_BYTES:
+                        raise InvalidFieldError("chunk.data", f"must be at most {MAX_INPUT_CHUNK_BYTES} bytes")
+                    yield await writer.write(request.chunk.offset, request.chunk.data)
+                case "end":
+                    yield await writer.end(request.end.offset)
+                    return
+                case "header":
+                    raise InvalidFieldError("header", "must come once, in the first message")
+                case _:
+                    raise InvalidFieldError("part", "must be a chunk or the end")
+
+
+async def _while_writing(
+    writer: StdinWriter, requests: AsyncIterator[pb.WriteStdinRequest]
+) -> AsyncGenerator[pb.WriteStdinRequest, None]:
+    """Messages as they come, until the stream stops; whoever may not write any more is not waited for."""
+    lost = asyncio.ensure_future(writer.lost())
+    try:
+        while True:
+            request = asyncio.ensure_future(_next(requests))
+            try:
+                await asyncio.wait((request, lost), return_when=asyncio.FIRST_COMPLETED)
+                if lost.done():
+                    raise lost.result()
+                message = await request
+            finally:
+                request.cancel()
+            if message is None:
+                return
+            yield message
+    finally:
+        lost.cancel()
+
+
+async def _next(requests: AsyncIterator[pb.WriteStdinRequest]) -> pb.WriteStdinRequest | None:
+    return await anext(requests, None)
+
+
+def _milliseconds(duration: Duration, field: str) -> int:
+    milliseconds: int = duration.ToMilliseconds()
+    if milliseconds < 0:
+        raise InvalidFieldError(field, "must not be negative")
+    return milliseconds
+
+
+def pack_event(event: Started | Chunk | ProcessEnd) -> pb.ProcessEvent:
+    """An event as the wire has it."""
+    match event:
+        case Started():
+            return pb.ProcessEvent(started=pb.ProcessStarted(time=timestamp(event.time)))
+        case Chunk():
+            output = pb.Output(stream=_STREAMS[event.stream], offset=event.offset, data=event.data)
+            return pb.ProcessEvent(output=output)
+        case ProcessEnd():
+            return pb.ProcessEvent(ended=_pack_end(event))
+
+
+def _pack_end(end: ProcessEnd) -> pb.ProcessEnded:
+    packed = pb.ProcessEnded(
+        time=timestamp(end.time),
+        length=pb.Offsets(**end.lengths),
+        dropped_bytes=end.dropped_bytes,
+        oom_kills=end.oom_kills,
+    )
+    match end.kind:
+        case "exited":
+            packed.exited = end.code
+        case "signaled":
+            packed.signaled = end.code
+        case "sandbox_lost":
+            packed.sandbox_lost.detail = end.detail
+        case "start_failed":
+            packed.start_failed.error = end.error
+            packed.start_failed.detail = end.detail
+        case "timed_out":
+            packed.timed_out.idle = end.idle
+            packed.timed_out.SetInParent()
+        case kind:
+            getattr(packed, kind).SetInParent()
+    return packed
+
+
+def timestamp(text: str) -> Timestamp:
+    """A time in ISO format."""
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.datetime.fromisoformat(text))
+    return stamp
