@@ -28,12 +28,22 @@ _SIDE: Final = "SANDBOX, SANDBOX:EXEC or a lock FILE"
 @click.command()
 @address_option
 @click.option("--native", is_flag=True, help="Print the ecosystem's own lock: pylock.toml, package-lock.json, ...")
+@click.option(
+    "--project",
+    default="",
+    metavar="DIR",
+    help="Of an exec with --install-all: print the lock of this project alone; '.' is the workspace itself.",
+)
+@click.option(
+    "--language", default="", metavar="NAME", help="Where a project has several: the one whose lock is meant."
+)
 @click.argument("sandbox")
 @click.argument("exec_id", default="", metavar="[EXEC]")
-def lock(*, address: str, native: bool, sandbox: str, exec_id: str) -> None:
-    """Print qila.lock.json of an exec; by default of the newest that has one."""
+def lock(*, address: str, native: bool, project: str, language: str, sandbox: str, exec_id: str) -> None:
+    """Print qila.lock.json of an exec, with all projects that it installed; by default of the newest that has one."""
     with Client(address) as client:
-        found = client.lock(sandbox, exec_id)
+        answer = client.lock(sandbox, exec_id)
+    found = _lock_of_project(answer, project, language) if project or language else answer
     if native and not found.native_lock:
         raise click.ClickException("this exec has no native lock")
     write_document(found.native_lock if native else found.lock)
@@ -72,6 +82,21 @@ def diff(*, address: str, name: str, before: str, after: str) -> int:
             found = client.diff(*sides)
     _show(found, name)
     return 1 if found.changes else 0
+
+
+def _lock_of_project(answer: pb.GetLockResponse, project: str, language: str) -> pb.ProjectLock:
+    """The only one that is meant."""
+    wanted = project.rstrip("/") or project
+    found = [
+        item
+        for item in answer.projects
+        if (not project or item.project == wanted) and (not language or item.ecosystem == language)
+    ]
+    if len(found) != 1:
+        there = ", ".join(f"{item.project} ({item.ecosystem})" for item in answer.projects)
+        reason = "several projects are meant" if found else "this exec has installed no such project"
+        raise click.ClickException(one_line(f"{reason}; there is {there}" if there else reason))
+    return found[0]
 
 
 def _show(found: pb.DiffLocksResponse, name: str) -> None:
@@ -120,7 +145,7 @@ def _packages(word: str, lockfile: pb.Lockfile) -> list[Any]:
     model: Any = importlib.import_module("services.resolver.model")
     given = model.Lockfile(name=lockfile.name, content=lockfile.content)
     try:
-        packages: list[Any] = locks.read_any_lock(given, local.IMAGE_TOOLCHAIN)[1]
+        packages: list[Any] = locks.read_all_locks([given], local.IMAGE_TOOLCHAIN)
     except errors.LockError as error:
         # Both files may have the same name, in two directories.
         error.name = word

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON; with --all, a list of plans.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Plan every project of a DIR too, as --install-all installs them."
+)
+@click.option("--language", default="", help="The language that runs it, where several could.")
 @click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="FILE|DIR")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def plan(*, as_json: bool, source: Path, args: tuple[str, ...]) -> None:
+def plan(*, as_json: bool, everything: bool, language: str, source: Path, args: tuple[str, ...]) -> None:
     """Say what would be installed, why, and how it would be launched. Needs no service."""
     # The resolver is a service's code: it is loaded for this command alone.
     local = importlib.import_module("services.resolver.local")
@@ -27,29 +31,40 @@ def plan(*, as_json: bool, source: Path, args: tuple[str, ...]) -> None:
     errors = importlib.import_module("services.resolver.errors")
     model = importlib.import_module("services.resolver.model")
     wire = importlib.import_module("services.resolver.wire")
+    if everything and not source.is_dir():
+        raise click.UsageError("--all is for a DIR: what lies beside a FILE does not exist for its run")
+    context = model.Context(toolchain=local.IMAGE_TOOLCHAIN)
+    plans: tuple[Plan, ...]
     try:
-        planned, selection = local.plan_local(source, args, model.Context(toolchain=local.IMAGE_TOOLCHAIN))
+        if everything:
+            plans, selection = local.plan_local_projects(source, args, context, language)
+        else:
+            planned, selection = local.plan_local(source, args, context, language)
+            plans = (planned,)
     except errors.ResolverError as error:
         raise click.ClickException(printable(str(error))) from error
     for problem in selection.problems:
         text = f"{one_line(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})"
         click.echo(text, err=True)
     if as_json:
-        click.echo(core.plan_to_json(planned))
+        click.echo(core.plans_to_json(plans) if everything else core.plan_to_json(plans[0]))
         return
-    notices = [f"{item.path}:{item.line}: {wire.notice_message(item).message}" for item in planned.notices]
-    click.echo(describe_plan(planned, notices))
+    for planned in plans:
+        notices = [f"{item.path}:{item.line}: {wire.notice_message(item).message}" for item in planned.notices]
+        click.echo(describe_plan(planned, notices))
 
 
 def describe_plan(planned: Plan, notices: list[str]) -> str:
-    """A plan for people: requirements with their origins, what is missing, what to know, the launch command."""
-    lines = [f"{planned.ecosystem}, requirements: {planned.source.value}"]
+    """A plan for people: requirements with their origins, what is missing, what to know, the launch command if any."""
+    place = f" in {planned.project}" if planned.project else ""
+    lines = [f"{planned.ecosystem}{place}, requirements: {planned.source.value}"]
     for requirement in planned.requirements:
         lines.append(f"  needs {requirement.specifier}")
         lines += [f"    {origin.path}:{origin.line} {origin.module}".rstrip() for origin in requirement.origins]
     lines += [f"  {describe_missing(_message(found))}" for found in (*planned.undeclared, *planned.unknown)]
     lines += [f"  {notice}" for notice in notices]
-    return "\n".join(one_line(line) for line in [*lines, f"launch: {' '.join(planned.launch.argv)}"])
+    launch = [f"launch: {' '.join(planned.launch.argv)}"] if planned.launch.argv else []
+    return "\n".join(one_line(line) for line in [*lines, *launch])
 
 
 def _message(found: ImportFinding) -> pb.MissingImport:

@@ -27,6 +27,8 @@ class ProgramOptions:
     no_detect: bool
     extras: tuple[str, ...]
     groups: tuple[str, ...]
+    install_all: bool
+    language: str
 
     @property
     def names_program(self) -> bool:
@@ -36,7 +38,14 @@ class ProgramOptions:
     def program(self, file: str, args: Sequence[str]) -> pb.Program:
         """What is to be run: the module or the script that the options name, else the file."""
         file = "" if self.names_program else file
-        return pb.Program(file=file, module=self.module, script=self.script, command=self.launch, args=args)
+        return pb.Program(
+            file=file,
+            module=self.module,
+            script=self.script,
+            command=self.launch,
+            args=args,
+            language=self.language,
+        )
 
     def request(self) -> dict[str, Any]:
         """What `Client.exec` takes of them."""
@@ -45,6 +54,7 @@ class ProgramOptions:
             "no_detection": self.no_detect,
             "extras": self.extras,
             "groups": self.groups,
+            "install_all": self.install_all,
         }
 
 
@@ -72,6 +82,17 @@ _OPTIONS = (
         help="Install what is imported and was not declared; after an import that failed, run again with it.",
     ),
     click.option("--no-detect", is_flag=True, help="Install nothing that no manifest or lock names."),
+    click.option(
+        "--install-all",
+        is_flag=True,
+        help="Install every project of the workspace that has a manifest too, of every language.",
+    ),
+    click.option(
+        "--language",
+        default="",
+        metavar="NAME",
+        help="The language that runs it, where several could: python, node, go or java.",
+    ),
     click.option("--extra", "extras", multiple=True, metavar="NAME", help="An extra of the manifest; repeatable."),
     click.option("--group", "groups", multiple=True, metavar="NAME", help="A dependency group; repeatable."),
 )
@@ -90,6 +111,8 @@ def program_options(command: Callable[..., int]) -> Callable[..., int]:
         no_detect: bool,
         extras: tuple[str, ...],
         groups: tuple[str, ...],
+        install_all: bool,
+        language: str,
         **others: Any,
     ) -> int:
         wanted = ProgramOptions(
@@ -100,6 +123,8 @@ def program_options(command: Callable[..., int]) -> Callable[..., int]:
             no_detect=no_detect,
             extras=extras,
             groups=groups,
+            install_all=install_all,
+            language=language,
         )
         return command(wanted=wanted, **others)
 

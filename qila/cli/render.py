@@ -58,6 +58,7 @@ class Renderer:
         self._phase: tuple[str, datetime] | None = None
         self._progress: Status | None = None
         self._unchecked: list[pb.MissingImport] = []
+        self._project = ""
 
     def say(self, text: str, style: str = "") -> None:
         """One line on stderr, unless quiet."""
@@ -70,6 +71,7 @@ class Renderer:
 
     def show(self, event: pb.ExecEvent) -> None:
         """Shows one event."""
+        self._enter(event)
         match event.WhichOneof("event"):
             case "output":
                 self._output(event.output)
@@ -89,6 +91,13 @@ class Renderer:
             case "ended":
                 self._finish(event.time.ToDatetime())
                 self._ended(event.ended)
+
+    def _enter(self, event: pb.ExecEvent) -> None:
+        """Says which project the following lines are about, where all of a workspace are installed."""
+        project = event.plan_made.project or event.project
+        if project and project != self._project:
+            self.say(f"  project {project}", "bold")
+        self._project = project or self._project
 
     def _output(self, output: pb.Output) -> None:
         if output.phase != pb.PHASE_RUN:
@@ -140,7 +149,13 @@ class Renderer:
             origins = f"  ({', '.join(requirement.origins[:2])})" if requirement.origins else ""
             self.say(f"  needs {requirement.specifier}{origins}")
         # Told before the run, when it is known what is installed; or at the end, if it comes to no run.
-        self._unchecked = [*plan.undeclared, *plan.unknown]
+        findings = [*plan.undeclared, *plan.unknown]
+        if plan.project and not plan.launch_argv:
+            # Of a project beside the program's nobody asks again.
+            for missing in findings:
+                self.say(f"  {describe_missing(missing)}", "yellow")
+        else:
+            self._unchecked = findings
         if plan.installed:
             self.say("  already installed" if plan.fingerprint else "  needs nothing but what the image has")
 

@@ -168,6 +168,7 @@ class Client:
         no_detection: bool = False,
         extras: Sequence[str] = (),
         groups: Sequence[str] = (),
+        install_all: bool = False,
     ) -> ExecStream:
         """Starts a program or a command and iterates over its events; the same id and request joins a running one."""
         request = pb.ExecRequest(
@@ -178,6 +179,7 @@ class Client:
             no_detection=no_detection,
             extras=extras,
             groups=groups,
+            install_all=install_all,
         )
         if isinstance(what, pb.Program):
             request.program.CopyFrom(what)

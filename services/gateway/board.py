@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from typing import Final
 
 import structlog
@@ -13,6 +14,16 @@ from services.gateway.installing import Install, InstallPorts
 from services.gateway.live import LiveExec
 
 _LOG: Final = structlog.get_logger("services.gateway")
+
+
+class Turn(Enum):
+    """How an exec came by an environment."""
+
+    INSTALLED = 1
+    # By an install that another exec had begun.
+    JOINED = 2
+    # Not at all: another environment was being installed first, and much may have changed.
+    WAITED = 3
 
 
 class InstallBoard:
@@ -31,16 +42,23 @@ class InstallBoard:
         await asyncio.wait([install.task])
         return True
 
-    async def install(self, live: LiveExec, plan: resolver.Plan, summary: executor.SurveySummary) -> None:
-        """Joins the install of this very environment, or starts it; nobody installs another one meanwhile.
+    async def install(
+        self, live: LiveExec, plan: resolver.Plan, summary: executor.SurveySummary, *, leads: bool
+    ) -> Turn:
+        """Joins the install of this very environment, or starts it; waits for another one's end.
+
+        An environment that `leads` becomes its ecosystem's current one, if this starts the install.
 
         Raises:
             InstallFailedError: it did not succeed; the environment before it stays.
             SandboxLostError: nobody knows.
         """
+        if await self.wait_for_other(live.sandbox_id, plan):
+            return Turn.WAITED
         install = self._installs.get(live.sandbox_id)
+        turn = Turn.INSTALLED if install is None else Turn.JOINED
         if install is None:
-            install = Install(self._ports, live, plan, summary, self._compiling)
+            install = Install(self._ports, live, plan, summary, self._compiling, leads=leads)
             self._installs[live.sandbox_id] = install
             install.task.add_done_callback(lambda task: self._done(live.sandbox_id, task))
         install.join(live)
@@ -50,6 +68,7 @@ class InstallBoard:
             if live.cancel_requested:
                 await install.leave(live)
             raise
+        return turn
 
     async def close(self) -> None:
         """Stops what runs here, without touching what runs in the sandboxes."""

@@ -70,9 +70,9 @@ def check_exec_id(exec_id: str) -> None:
     _require("exec_id", not exec_id or bool(_EXEC_ID.match(exec_id)), "must be ex_ and 26 of [a-z2-7], or empty")
 
 
-def check_language(language: str) -> None:
+def check_language(language: str, field: str = "language") -> None:
     """Empty, or a short lower-case name."""
-    _require("language", not language or bool(_LANGUAGE.match(language)), "must be a lower-case name, as python")
+    _require(field, not language or bool(_LANGUAGE.match(language)), "must be a lower-case name, as python")
 
 
 def check_port(port: int) -> None:
@@ -155,6 +155,7 @@ def _check_program(program: pb.Program) -> None:
     named = [program.file, program.module, program.script]
     _require("program", sum(bool(name) for name in named) <= 1, "must have at most one of file, module and script")
     check_path("program.file", program.file, empty=True)
+    check_language(program.language, "program.language")
     _require("program.module", len(program.module) <= _MAX_NAME_BYTES, "must be at most 255 characters")
     _require("program.module", not program.module or bool(_MODULE.match(program.module)), "must be a dotted name")
     _require("program.script", len(os.fsencode(program.script)) <= _MAX_NAME_BYTES, "must be at most 255 bytes")
@@ -182,7 +183,7 @@ def _check_names(field: str, names: Sequence[str]) -> None:
 
 
 def _check_no_options(request: pb.ExecRequest) -> None:
-    for field in ("install_missing", "no_detection", "extras", "groups"):
+    for field in ("install_missing", "no_detection", "extras", "groups", "install_all"):
         _require(field, not getattr(request, field), "is for programs; a command runs as it is")
 
 

@@ -237,7 +237,8 @@ class Conductor:
         return live
 
     def _fingerprints_in_use(self, sandbox_id: str) -> set[str]:
-        return {live.journal.record.fingerprint for key, live in self._live.items() if key[0] == sandbox_id}
+        here = [live for key, live in self._live.items() if key[0] == sandbox_id]
+        return {live.journal.record.fingerprint for live in here}.union(*(live.environments for live in here))
 
     async def _sandboxes_there(self) -> set[str]:
         while True:

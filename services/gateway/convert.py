@@ -19,13 +19,33 @@ _SOURCES: Final = {
 
 
 class InstallFailedError(Exception):
-    """An install that did not succeed; `reason` is the gateway's InstallFailureReason."""
+    """An install that did not succeed; `reason` is the gateway's InstallFailureReason.
 
-    def __init__(self, reason: pb.InstallFailureReason.ValueType, detail: str, hints: Sequence[str] = ()) -> None:
+    `project` is set where all projects are installed; `beside` tells that it is not the program's own.
+    """
+
+    def __init__(
+        self,
+        reason: pb.InstallFailureReason.ValueType,
+        detail: str,
+        hints: Sequence[str] = (),
+        *,
+        project: str = "",
+        beside: bool = False,
+    ) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
         self.hints = hints
+        self.project = project
+        self.beside = beside
+
+    def of_project(self, plan: resolver.Plan, *, beside: bool) -> InstallFailedError:
+        """The same, which names the project of a plan if it has one."""
+        if not plan.project:
+            return self
+        detail = f"project {plan.project} ({plan.ecosystem}): {self.detail}"
+        return InstallFailedError(self.reason, detail, self.hints, project=plan.project, beside=beside)
 
 
 class SandboxLostError(Exception):
@@ -66,6 +86,7 @@ def plan_made(plan: resolver.Plan, launch_argv: Iterable[str], *, installed: boo
             fingerprint=plan.fingerprint,
             installed=installed,
             launch_argv=launch_argv,
+            project=plan.project,
         )
     )
 
@@ -74,7 +95,10 @@ def notices(plan: resolver.Plan) -> list[pb.ExecEvent]:
     """The plan's notices as events."""
     return [
         pb.ExecEvent(
-            notice=pb.Notice(code=item.code, path=item.path, line=item.line, message=item.message, subject=item.subject)
+            project=plan.project,
+            notice=pb.Notice(
+                code=item.code, path=item.path, line=item.line, message=item.message, subject=item.subject
+            ),
         )
         for item in plan.notices
     ]

@@ -10,6 +10,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
 from services.gateway import checks
 from services.gateway.importable import Importable, what_was_importable
+from services.gateway.joined import joined_lock
 from services.gateway.ports import ResolverPort
 from services.gateway.store.port import ExecRecord, GivenLock, LockRecord, Store
 from services.rpc.errors import QilaError, failed_precondition, invalid_argument, not_found
@@ -38,15 +39,34 @@ class Documents:
     async def lock(self, sandbox_id: str, exec_id: str) -> pb.GetLockResponse:
         """The lock of an exec; of the newest that has one if no exec is named."""
         record = await self._exec(sandbox_id, exec_id)
-        found = None if record is None else await self._newest_lock(record)
-        if record is None or found is None:
+        importable = None if record is None else await what_was_importable(self._store, record)
+        if record is None or importable is None or not importable.locks:
             raise _no_lock(sandbox_id)
+        if importable.projects:
+            return await self._locks_of_projects(record, importable)
+        found = await self._kept_lock(record.sandbox_id, importable.locks[0])
         return pb.GetLockResponse(
             lock=found.lock,
             native_lock=found.native_lock,
             native_lock_name=found.native_lock_name,
             exec_id=record.exec_id,
         )
+
+    async def _locks_of_projects(self, record: ExecRecord, importable: Importable) -> pb.GetLockResponse:
+        response = pb.GetLockResponse(exec_id=record.exec_id)
+        for item in importable.projects:
+            found = await self._kept_lock(record.sandbox_id, item.digest)
+            response.projects.add(
+                project=item.project,
+                ecosystem=item.ecosystem,
+                lock=found.lock,
+                native_lock=found.native_lock,
+                native_lock_name=found.native_lock_name,
+            )
+            if (item.ecosystem, item.fingerprint) == (record.ecosystem, record.fingerprint):
+                response.native_lock, response.native_lock_name = found.native_lock, found.native_lock_name
+        response.lock = joined_lock(response.projects)
+        return response
 
     async def diff(self, request: pb.DiffLocksRequest) -> pb.DiffLocksResponse:
         """What two execs or lockfiles hold, compared."""
@@ -105,10 +125,6 @@ class Documents:
         importable = await what_was_importable(self._store, record)
         locks = [await self._kept_lock(record.sandbox_id, digest) for digest in importable.locks]
         return [resolver.Lockfile(name=_QILA_LOCK, content=lock.lock) for lock in locks]
-
-    async def _newest_lock(self, record: ExecRecord) -> LockRecord | None:
-        importable = await what_was_importable(self._store, record)
-        return await self._kept_lock(record.sandbox_id, importable.locks[0]) if importable.locks else None
 
     async def _kept_lock(self, sandbox_id: str, digest: str) -> LockRecord:
         lock = await self._store.lock(sandbox_id, digest)

@@ -16,9 +16,23 @@ _REMEMBERED_SANDBOXES: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Importable:
-    """Digests of locks, keys of inventories; `unmanaged_unknown` if nobody looked what programs had installed."""
+class InstalledProject:
+    """The environment of a project, and the digest of its lock."""
 
+    project: str
+    ecosystem: str
+    fingerprint: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importable:
+    """Digests of locks, keys of inventories; `unmanaged_unknown` if nobody looked what programs had installed.
+
+    `projects` are those that have an environment, the program's first, where all of the workspace were installed.
+    """
+
+    projects: tuple[InstalledProject, ...] = ()
     locks: tuple[str, ...] = ()
     inventories: tuple[InventoryKey, ...] = ()
     unmanaged_unknown: bool = False
@@ -38,6 +52,8 @@ def importable_of(text: str) -> Importable:
     """From an exec's record."""
     document = json.loads(text)
     return Importable(
+        # An earlier version of Qila recorded none.
+        projects=tuple(InstalledProject(**item) for item in document.get("projects", ())),
         locks=tuple(document["locks"]),
         inventories=tuple(InventoryKey(**key) for key in document["inventories"]),
         unmanaged_unknown=document["unmanaged_unknown"],

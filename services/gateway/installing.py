@@ -19,6 +19,7 @@ from qila.resolver.v1 import resolver_pb2 as resolver
 from services.gateway.convert import InstallFailedError, SandboxLostError
 from services.gateway.egress import explained
 from services.gateway.explaining import StepExplainer
+from services.gateway.install_ends import as_outcome, judge, timed_out
 from services.gateway.links import switch
 from services.gateway.live import LiveExec
 from services.gateway.patience import patiently
@@ -35,7 +36,6 @@ _INVENTORY_SECONDS: Final = 120
 _NATIVE_LOCK_BYTES: Final = 16 << 20
 _AFTERWORK_SECONDS: Final = 180.0
 _KEPT_BEYOND_CURRENT: Final = 2
-_EXIT_OF_SIGNAL: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ class Install:
         plan: resolver.Plan,
         summary: executor.SurveySummary,
         compiling: set[asyncio.Task[None]],
+        *,
+        leads: bool,
     ) -> None:
         self._ports = ports
         self._plan = plan
@@ -66,7 +68,9 @@ class Install:
         self._compiling = compiling
         self._sandbox_id = leader.sandbox_id
         self._exec_id = leader.exec_id
-        self._suffix = leader.suffix
+        # Of an exec that installs several projects each has processes of its own.
+        self._suffix = leader.suffix + (f"-{plan.fingerprint[:8]}" if plan.project else "")
+        self._leads = leads
         self._deadline = time.monotonic() + leader.request.install_timeout.ToTimedelta().total_seconds()
         self._stage = f".qila/stage/{self._exec_id}"
         self._environment = f".qila/env/{plan.ecosystem}/{plan.fingerprint}"
@@ -108,9 +112,9 @@ class Install:
             raise
         except TimeoutError:
             await self._clean_up()
-            raise _timed_out() from None
+            raise timed_out() from None
         except QilaError as error:
-            outcome = _as_outcome(error)
+            outcome = as_outcome(error)
             await self._clean_up()
             raise outcome from error
         except InstallFailedError as error:
@@ -139,7 +143,7 @@ class Install:
     async def _step(self, number: int, step: resolver.InstallStep) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise _timed_out()
+            raise timed_out()
         spec = executor.ProcessSpec(
             argv=step.argv,
             # What an installer keeps, and what a build script leaves at home, is gone with the stage: the next install,
@@ -162,7 +166,7 @@ class Install:
         finally:
             following.cancel()
         await explainer.explain()
-        await _judge(ended, explainer)
+        await judge(ended, explainer)
 
     async def _process(
         self,
@@ -260,6 +264,7 @@ class Install:
         await self._write(f"{self._environment}/qila.lock.json", rendered.lock)
         marker = {"ecosystem": plan.ecosystem, "fingerprint": plan.fingerprint}
         await self._write(f"{self._environment}/.complete", json.dumps(marker, sort_keys=True).encode() + b"\n")
+        now = time.time_ns()
         await self._ports.store.save_environment(
             EnvironmentRecord(
                 sandbox_id=self._sandbox_id,
@@ -268,20 +273,24 @@ class Install:
                 lock=rendered.lock,
                 native_lock=rendered.native_lock or native_lock,
                 native_lock_name=plan.native_lock_name,
-                create_time_ns=time.time_ns(),
+                create_time_ns=now,
+                switch_time_ns=now if self._leads else 0,
             )
         )
-        await switch(
-            self._ports.executor, self._sandbox_id, plan, self._summary.own_directories, patience=self._ports.patience
-        )
+        if self._leads:
+            own = self._summary.own_directories
+            await switch(self._ports.executor, self._sandbox_id, plan, own, patience=self._ports.patience)
         await self._remove(self._stage)
         await self._collect()
         self._compile()
 
     async def _collect(self) -> None:
-        """Removes environments beyond the current one, those in use, and the last two."""
+        """Removes environments beyond each ecosystem's current one, those in use, and the last two."""
         records = await self._ports.store.present_environments(self._sandbox_id)
-        others = [record for record in records if (record.ecosystem, record.fingerprint) != self.key]
+        current = await self._ports.store.current_locks(self._sandbox_id)
+        kept = {(name, lock.fingerprint) for name, lock in current.items() if name != self._plan.ecosystem}
+        kept.add(self.key)
+        others = [record for record in records if (record.ecosystem, record.fingerprint) not in kept]
         in_use = self._ports.in_use(self._sandbox_id)
         for record in others[_KEPT_BEYOND_CURRENT:]:
             if record.fingerprint not in in_use:
@@ -357,40 +366,6 @@ class Install:
                     raise
 
         await patiently(remove, self._ports.patience)
-
-
-async def _judge(ended: executor.ProcessEnded, explainer: StepExplainer) -> None:
-    match ended.WhichOneof("end"):
-        case "exited" if not ended.exited:
-            return
-        case "exited":
-            raise await explainer.failure(ended.exited)
-        case "signaled":
-            raise await explainer.failure(_EXIT_OF_SIGNAL + ended.signaled)
-        case "timed_out":
-            raise _timed_out()
-        case "oom_killed":
-            detail = "the installer ran out of memory; make the sandbox with more"
-            raise InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, detail)
-        case "start_failed":
-            detail = f"the installer could not be started: {ended.start_failed.detail}"
-            raise InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, detail)
-        case _:
-            raise SandboxLostError(ended.sandbox_lost.detail or "the installer was killed from outside")
-
-
-def _as_outcome(error: QilaError) -> Exception:
-    if error.reason in {"FILE_NO_SPACE", "DISK_LOW"}:
-        return InstallFailedError(pb.INSTALL_FAILURE_REASON_OUT_OF_SPACE, error.message)
-    if error.code is ErrorCode.RESOURCE_EXHAUSTED or error.reason == "FILE_PERMISSION_DENIED":
-        return InstallFailedError(pb.INSTALL_FAILURE_REASON_BUILD_FAILED, error.message)
-    return SandboxLostError(error.message)
-
-
-def _timed_out() -> InstallFailedError:
-    return InstallFailedError(
-        pb.INSTALL_FAILURE_REASON_TIMED_OUT, "the install did not finish within its time; give it a longer one"
-    )
 
 
 def _duration(seconds: float) -> Duration:

@@ -186,6 +186,8 @@ class Journal:
         """Coalesces output that continues output which is not written yet."""
         if not self._pending or not event.HasField("output") or not self._pending[-1].HasField("output"):
             return False
+        if self._pending[-1].project != event.project:
+            return False
         last, new = self._pending[-1].output, event.output
         fits = len(last.data) + len(new.data) <= _OUTPUT_BYTES
         if last.stream != new.stream or last.offset + len(last.data) != new.offset or not fits:

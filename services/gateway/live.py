@@ -9,6 +9,7 @@ from typing import Any, Final
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.convert import phase_started
+from services.gateway.importable import importable_of
 from services.gateway.journal import Bell, Journal, OutputRing
 from services.gateway.store.port import ExecRecord, Store
 from services.rpc.errors import QilaError
@@ -34,6 +35,12 @@ class LiveExec:
         self.preparing: asyncio.Task[Any] | None = None
         # Of the one that writes its input.
         self.writer: Bell | None = None
+        # The project whose install it takes part in, where all are installed.
+        self.installing = ""
+        # Fingerprints of the environments that it has or will have beside the program's.
+        self.environments: set[str] = set()
+        if record.importable:
+            self.environments.update(item.fingerprint for item in importable_of(record.importable).projects)
         self._install_length = {pb.STREAM_STDOUT: 0, pb.STREAM_STDERR: 0}
         self._install_events = 0
 
@@ -110,7 +117,7 @@ class LiveExec:
         self._install_events += 1
         if self._install_events > _MAX_INSTALL_EVENTS:
             if self._install_events == _MAX_INSTALL_EVENTS + 1:
-                message = f"the installer said more than {_MAX_INSTALL_EVENTS} things; the rest is not kept"
+                message = f"the installers said more than {_MAX_INSTALL_EVENTS} things; the rest is not kept"
                 self.journal.append(pb.ExecEvent(notice=pb.Notice(code="INSTALL_OUTPUT_CUT", message=message)))
             return
         if event.HasField("output"):
@@ -124,6 +131,9 @@ class LiveExec:
             )
             self._install_length[output.stream] += len(output.data)
             event = pb.ExecEvent(output=placed)
+        if self.installing:
+            event = copy_of(event)
+            event.project = self.installing
         self.journal.append(event)
 
     def take_input_over(self, writer: Bell) -> None:
@@ -156,6 +166,13 @@ class LiveExec:
         if request.HasField("idle_timeout"):
             spec.idle_timeout.CopyFrom(request.idle_timeout)
         return spec
+
+
+def copy_of(event: pb.ExecEvent) -> pb.ExecEvent:
+    """The same event again: it goes to other execs too, which have their own names for its project."""
+    copy = pb.ExecEvent()
+    copy.CopyFrom(event)
+    return copy
 
 
 def process_id_of(exec_id: str, run: int) -> str:

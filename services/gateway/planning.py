@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from qila.executor.v1 import executor_pb2 as executor
@@ -18,16 +18,27 @@ from services.rpc.errors import ErrorCode, QilaError
 _MAX_FILE_BYTES: Final = 2 << 20
 _MAX_TOTAL_BYTES: Final = 64 << 20
 _MAX_PREVIOUS_LOCK_BYTES: Final = 1 << 20
+# What is kept of a plan: a PlanResponse. Earlier versions of Qila kept a Plan.
+_KEPT_FORMAT: Final = b"2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """A plan, and how the sandbox stands to it. `lock_digest` is empty if nothing is installed for it."""
+    """A plan, and how the sandbox stands to it. `lock_digest` is empty if nothing is installed for it.
+
+    `others` are those of the workspace's other projects, where all are to be installed.
+    """
 
     plan: resolver.Plan
     survey: Survey
     installed: bool
     lock_digest: str
+    others: tuple[Resolution, ...] = ()
+
+    @property
+    def all_installed(self) -> bool:
+        """Whether there is nothing to install for any project."""
+        return self.installed and all(other.installed for other in self.others)
 
 
 class Planner:
@@ -59,15 +70,25 @@ class Planner:
             package_policy=survey.summary.package_policy,
             registry_urls=survey.summary.registry_urls,
             options=self._options(request, added),
+            all_projects=request.install_all,
         )
         key = _plan_key(header, survey.summary.digest, sandbox.lock_digest)
         if key == sandbox.plan_key:
-            found = await self.standing(sandbox.sandbox_id, resolver.Plan.FromString(sandbox.plan), survey)
-            if found.installed:
+            kept = resolver.PlanResponse.FromString(sandbox.plan)
+            found = await self._standing_of_all(sandbox.sandbox_id, kept, survey)
+            if found.all_installed:
                 return found
-        plan = await self._plan(sandbox, header, survey)
-        await self._store.save_plan(sandbox.sandbox_id, key, without_staged(plan).SerializeToString())
-        return await self.standing(sandbox.sandbox_id, plan, survey)
+        made = await self._plan(sandbox, header, survey)
+        kept = resolver.PlanResponse(
+            plan=without_staged(made.plan), projects=[without_staged(item) for item in made.projects]
+        )
+        await self._store.save_plan(sandbox.sandbox_id, key, kept.SerializeToString())
+        return await self._standing_of_all(sandbox.sandbox_id, made, survey)
+
+    async def _standing_of_all(self, sandbox_id: str, plans: resolver.PlanResponse, survey: Survey) -> Resolution:
+        found = await self.standing(sandbox_id, plans.plan, survey)
+        others = [await self.standing(sandbox_id, item, survey) for item in plans.projects]
+        return replace(found, others=tuple(others))
 
     async def standing(self, sandbox_id: str, plan: resolver.Plan, survey: Survey) -> Resolution:
         """Whether there is nothing to install: an unrecorded marker is void, a record without its marker too."""
@@ -93,7 +114,7 @@ class Planner:
             no_install_scripts=not self._install_scripts,
         )
 
-    async def _plan(self, sandbox: SandboxRecord, header: resolver.PlanHeader, survey: Survey) -> resolver.Plan:
+    async def _plan(self, sandbox: SandboxRecord, header: resolver.PlanHeader, survey: Survey) -> resolver.PlanResponse:
         files = [resolver.WorkspaceFile(path=entry.path, size=entry.size) for entry in survey.entries]
         selected = await self._resolver.select_files(header.target, files)
         header.workspace_paths.extend(file.path for file in files)
@@ -102,9 +123,13 @@ class Planner:
         given = await self._store.given_lock(sandbox.sandbox_id) if sandbox.lock_digest else None
         if given is not None:
             header.given_lock.name, header.given_lock.content = given.name, given.content
-        plan = await self._resolver.plan(header, self._contents(sandbox.sandbox_id, list(selected.paths)))
-        plan.notices.extend(selected.notices)
-        return plan
+        contents = self._contents(sandbox.sandbox_id, list(selected.paths))
+        if header.all_projects:
+            made = await self._resolver.plan_all(header, contents)
+        else:
+            made = resolver.PlanResponse(plan=await self._resolver.plan(header, contents))
+        made.plan.notices.extend(selected.notices)
+        return made
 
     async def _contents(self, sandbox_id: str, paths: list[str]) -> AsyncIterator[resolver.FileStart | bytes]:
         """The selected files; one that cannot be read is left out, as if it were not there."""
@@ -150,10 +175,15 @@ def without_staged(plan: resolver.Plan) -> resolver.Plan:
 def _target(program: pb.Program, language: str) -> resolver.Target:
     """Without the arguments: they go to the program alone and decide nothing about the plan."""
     return resolver.Target(
-        file=program.file, module=program.module, script=program.script, command=program.command, language=language
+        file=program.file,
+        module=program.module,
+        script=program.script,
+        command=program.command,
+        language=language,
+        required_language=program.language,
     )
 
 
 def _plan_key(header: resolver.PlanHeader, survey_digest: str, lock_digest: str) -> str:
-    parts = [survey_digest.encode(), lock_digest.encode(), header.SerializeToString(deterministic=True)]
+    parts = [_KEPT_FORMAT, survey_digest.encode(), lock_digest.encode(), header.SerializeToString(deterministic=True)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

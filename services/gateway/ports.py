@@ -93,6 +93,11 @@ class ResolverPort(Protocol):
     ) -> resolver.Plan:
         """`files`: each a start and its chunks, at most 64 KiB a chunk. What it raises is raised here."""
 
+    async def plan_all(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.PlanResponse:
+        """As `plan`, with the plans of all other projects of the workspace."""
+
     async def render_lock(
         self, header: resolver.RenderLockHeader, native_lock: bytes, inventory: bytes
     ) -> resolver.RenderLockResponse: ...

@@ -40,6 +40,19 @@ class ResolverClient:
     async def plan(
         self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
     ) -> resolver.Plan:
+        return (await self._plan(header, files)).plan
+
+    async def plan_all(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.PlanResponse:
+        everything = resolver.PlanHeader()
+        everything.CopyFrom(header)
+        everything.all_projects = True
+        return await self._plan(everything, files)
+
+    async def _plan(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.PlanResponse:
         async def requests() -> AsyncIterator[resolver.PlanRequest]:
             paths = list(header.workspace_paths)
             first = resolver.PlanHeader()
@@ -56,7 +69,7 @@ class ResolverClient:
                     yield resolver.PlanRequest(file=part)
 
         response: resolver.PlanResponse = await self._send(self._stub.Plan, requests())
-        return response.plan
+        return response
 
     async def render_lock(
         self, header: resolver.RenderLockHeader, native_lock: bytes, inventory: bytes

@@ -1,5 +1,8 @@
 # ruff: noqa: D102  # the port specifies the calls
-"""The resolver in memory: requirements are the lines of requirements.txt; each brings one more, NAME-dep."""
+"""The resolver in memory: requirements are the lines of requirements.txt; each brings one more, NAME-dep.
+
+Each directory with a requirements.txt is a project: of the ecosystem that it is named after, else of Python.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from services.rpc.errors import QilaError, failed_precondition, invalid_argument
 
 MANIFEST = "requirements.txt"
 LOCK = "pylock.txt"
+ECOSYSTEMS = ("python", "node", "go", "java")
 
 
 class FakeResolver:
@@ -48,20 +52,33 @@ class FakeResolver:
         if self.pause is not None:
             await self.pause.wait()
         wanted = {target.file, MANIFEST}
-        return resolver.SelectFilesResponse(paths=[file.path for file in files if file.path in wanted])
+        chosen = [file.path for file in files if file.path in wanted or file.path.endswith(f"/{MANIFEST}")]
+        return resolver.SelectFilesResponse(paths=chosen)
 
     async def plan(
         self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
     ) -> resolver.Plan:
+        return self._plan_program(header, await _contents(files))
+
+    async def plan_all(
+        self, header: resolver.PlanHeader, files: AsyncIterator[resolver.FileStart | bytes]
+    ) -> resolver.PlanResponse:
+        contents = await _contents(files)
+        response = resolver.PlanResponse(plan=self._plan_program(header, contents))
+        response.plan.project = "."
+        for path in sorted(contents):
+            directory, _, name = path.rpartition("/")
+            if directory and name == MANIFEST:
+                named = directory.rpartition("/")[2]
+                ecosystem = named if named in ECOSYSTEMS else "python"
+                plan = _plan("", contents[path].decode().split(), ecosystem)
+                del plan.launch.argv[:]
+                plan.project = directory
+                response.projects.append(plan)
+        return response
+
+    def _plan_program(self, header: resolver.PlanHeader, contents: dict[str, bytes]) -> resolver.Plan:
         self.headers.append(header)
-        contents: dict[str, bytes] = {}
-        path = ""
-        async for part in files:
-            if isinstance(part, bytes):
-                contents[path] += part
-            else:
-                path = part.path
-                contents[path] = b""
         if header.target.file not in contents:
             raise invalid_argument("TARGET_NOT_FOUND", f"{header.target.file}: no such file in the workspace")
         self.plans += 1
@@ -140,9 +157,21 @@ class FakeResolver:
         return response
 
 
-def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
+async def _contents(files: AsyncIterator[resolver.FileStart | bytes]) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    path = ""
+    async for part in files:
+        if isinstance(part, bytes):
+            contents[path] += part
+        else:
+            path = part.path
+            contents[path] = b""
+    return contents
+
+
+def _plan(file: str, requirements: Sequence[str], ecosystem: str = "python") -> resolver.Plan:
     plan = resolver.Plan(
-        ecosystem="python",
+        ecosystem=ecosystem,
         source=resolver.PLAN_SOURCE_MANIFEST if requirements else resolver.PLAN_SOURCE_NONE,
         launch=resolver.Launch(argv=["program", file], env={"LAUNCHED": "yes"}),
         unmanaged=[resolver.UnmanagedInventory(path="/sandbox/.local/site", argv=["list-site"])],
@@ -156,8 +185,8 @@ def _plan(file: str, requirements: Sequence[str]) -> resolver.Plan:
     plan.fingerprint = hashlib.sha256("\n".join(requirements).encode()).hexdigest()
     plan.staged.add(path="in.txt", content="\n".join(requirements).encode())
     plan.steps.add(kind=resolver.STEP_KIND_SOLVE, argv=["solve", LOCK])
-    plan.steps.add(kind=resolver.STEP_KIND_INSTALL, argv=["install", plan.fingerprint])
-    plan.environment_path = f"/sandbox/.qila/env/python/{plan.fingerprint}"
+    plan.environment_path = f"/sandbox/.qila/env/{ecosystem}/{plan.fingerprint}"
+    plan.steps.add(kind=resolver.STEP_KIND_INSTALL, argv=["install", plan.environment_path])
     plan.native_lock_name = LOCK
     plan.inventory_argv.append("inventory")
     plan.compile_argv.append("compile")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -15,14 +17,13 @@ from services.gateway import checks
 from services.gateway.board import InstallBoard
 from services.gateway.config import ConductorConfig
 from services.gateway.convert import InstallFailedError, SandboxLostError, ended_by_process, notices, plan_made
+from services.gateway.environments import Environments
 from services.gateway.importable import CurrentLocks, Importable
 from services.gateway.imports import ImportChecker, StderrTail, explain_run
 from services.gateway.installing import InstallPorts
-from services.gateway.links import is_current, switch
 from services.gateway.live import LiveExec
 from services.gateway.patience import Events, patiently, unbroken
 from services.gateway.planning import Planner, Resolution, without_staged
-from services.gateway.store.port import CurrentLock
 from services.gateway.unmanaged import UnmanagedInventories
 from services.rpc.errors import ErrorCode, QilaError
 
@@ -46,8 +47,8 @@ class Runner:
         self._store = ports.store
         self._config = config
         self._board = board
-        self._current = current
         self._planner = Planner(ports.executor, ports.resolver, ports.store, install_scripts=config.install_scripts)
+        self._environments = Environments(ports, board, current, self._planner)
         self._checker = ImportChecker(ports.store)
         self._unmanaged = UnmanagedInventories(ports.executor, ports.store, config.patience)
 
@@ -64,7 +65,7 @@ class Runner:
         except NothingAddedError:
             return _last_end(live)
         except (InstallFailedError, SandboxLostError, QilaError) as error:
-            if isinstance(error, InstallFailedError) and live.added and not live.run:
+            if isinstance(error, InstallFailedError) and not error.beside and live.added and not live.run:
                 # What earlier execs lacked may be what cannot be installed any more.
                 await self._remember(live, "")
             return _end_of_failure(live, error)
@@ -101,26 +102,23 @@ class Runner:
         if live.cancel_requested:
             raise asyncio.CancelledError
         resolution = await self._resolve(live)
-        plan, survey = resolution.plan, resolution.survey
+        plan = resolution.plan
         facts: dict[str, Any] = {
             "ecosystem": plan.ecosystem,
             "fingerprint": plan.fingerprint,
             "plan": without_staged(plan).SerializeToString(),
         }
-        digest = resolution.lock_digest
-        if not resolution.installed:
-            await live.begin(pb.PHASE_INSTALL, **facts)
-            await self._board.install(live, plan, survey.summary)
-            digest = await self._store.present_lock(live.sandbox_id, plan.ecosystem, plan.fingerprint)
-        elif plan.fingerprint and not is_current(plan, survey.summary):
-            own = survey.summary.own_directories
-            await switch(self._executor, live.sandbox_id, plan, own, patience=self._config.patience)
-        if digest:
-            lock = CurrentLock(fingerprint=plan.fingerprint, digest=digest)
-            await self._current.note(live.sandbox_id, plan.ecosystem, lock)
-        keys, complete = await self._unmanaged.keys(live, plan, survey.summary.unmanaged)
-        importable = Importable(locks=(digest,) if digest else (), inventories=keys, unmanaged_unknown=not complete)
-        checked = await self._checker.check(live.sandbox_id, plan, digest)
+        installed = await self._environments.ready(live, resolution, facts)
+        plans = [plan, *(other.plan for other in resolution.others)]
+        keys, complete = await self._unmanaged.keys(live, plans, resolution.survey.summary.unmanaged)
+        locked = tuple(item for item in installed if item.digest)
+        importable = Importable(
+            projects=locked if live.request.install_all else (),
+            locks=tuple(dict.fromkeys(item.digest for item in locked)),
+            inventories=keys,
+            unmanaged_unknown=not complete,
+        )
+        checked = await self._checker.check(live.sandbox_id, plan, installed[0].digest)
         if checked is not None:
             live.journal.append(checked)
         if live.run:
@@ -144,12 +142,12 @@ class Runner:
             raise NothingAddedError
         while not resolution.installed and await self._board.wait_for_other(live.sandbox_id, plan):
             survey = await patiently(lambda: self._executor.survey(live.sandbox_id), self._config.patience)
-            resolution = await self._planner.standing(live.sandbox_id, plan, survey)
+            found = await self._planner.standing(live.sandbox_id, plan, survey)
+            resolution = replace(found, others=resolution.others)
         if record.fingerprint != plan.fingerprint or not record.plan:
-            argv = _argv(live.request.program, plan)
-            live.journal.append(plan_made(plan, argv, installed=resolution.installed))
-            for notice in notices(plan):
-                live.journal.append(notice)
+            _tell(live, resolution, _argv(live.request.program, plan))
+            for other in resolution.others:
+                _tell(live, other, ())
         return resolution
 
     async def _remember(self, live: LiveExec, added: str) -> None:
@@ -178,6 +176,12 @@ class Runner:
                         if live.cancel_requested:
                             await self._executor.cancel_process(live.sandbox_id, live.process_id)
         raise SandboxLostError("the executor ended the process without saying how")
+
+
+def _tell(live: LiveExec, resolution: Resolution, argv: Sequence[str]) -> None:
+    live.journal.append(plan_made(resolution.plan, argv, installed=resolution.installed))
+    for notice in notices(resolution.plan):
+        live.journal.append(notice)
 
 
 def _spec(live: LiveExec, plan: resolver.Plan | None) -> executor.ProcessSpec:
@@ -215,7 +219,9 @@ def _end_of_failure(live: LiveExec, error: Exception) -> pb.ExecEnded:
     """How an exec ends that an error stopped; one that never began keeps the error for a status."""
     match error:
         case InstallFailedError():
-            failed = pb.InstallFailed(reason=error.reason, detail=error.detail, hints=error.hints)
+            failed = pb.InstallFailed(
+                reason=error.reason, detail=error.detail, hints=error.hints, project=error.project
+            )
             last = _last_end(live)
             return pb.ExecEnded(
                 install_failed=failed,

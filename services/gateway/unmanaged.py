@@ -35,18 +35,17 @@ class UnmanagedInventories:
         self._patience = patience
 
     async def keys(
-        self, live: LiveExec, plan: resolver.Plan, directories: Sequence[executor.UnmanagedDirectory]
+        self, live: LiveExec, plans: Sequence[resolver.Plan], directories: Sequence[executor.UnmanagedDirectory]
     ) -> tuple[tuple[InventoryKey, ...], bool]:
-        """Keys of the inventories of those directories that the plan can list, and whether all could be taken."""
-        argv_of = {item.path: list(item.argv) for item in plan.unmanaged}
+        """Keys of the inventories of those directories that the plans can list, and whether all could be taken."""
+        ways = {item.path: (plan.ecosystem, list(item.argv)) for plan in plans for item in plan.unmanaged}
         keys: list[InventoryKey] = []
-        # A plan that can list no such place at all leaves it unknown what is there.
-        complete = bool(plan.unmanaged) or not directories
-        for number, directory in enumerate(item for item in directories if item.path in argv_of):
-            key = InventoryKey(ecosystem=plan.ecosystem, path=directory.path, digest=directory.digest)
-            if await self._store.has_inventory(live.sandbox_id, key) or await self._take(
-                live, key, number, argv_of[directory.path]
-            ):
+        # Plans that can list no such place at all leave it unknown what is there.
+        complete = bool(ways) or not directories
+        for number, directory in enumerate(item for item in directories if item.path in ways):
+            ecosystem, argv = ways[directory.path]
+            key = InventoryKey(ecosystem=ecosystem, path=directory.path, digest=directory.digest)
+            if await self._store.has_inventory(live.sandbox_id, key) or await self._take(live, key, number, argv):
                 keys.append(key)
             else:
                 complete = False

@@ -18,6 +18,7 @@ from services.resolver.model import (
     LockDiff,
     Lockfile,
     Plan,
+    Plans,
     RenderedLock,
     RunReport,
     Sbom,
@@ -31,6 +32,7 @@ from services.resolver.model import (
 )
 from services.resolver.plan import explain_install, explain_run, plan, render_lock, verify_install
 from services.resolver.planner import planner_of
+from services.resolver.projects import plan_all
 from services.resolver.sbom import render_sbom
 from services.resolver.selection import select_files
 
@@ -59,6 +61,20 @@ class MakePlan:
     def run(self) -> Plan:
         """Answer in this process."""
         return plan(self.files, self.tree, self.target, self.context)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MakePlans:
+    """Ask for the plan of a program, and those of all other projects of its workspace."""
+
+    files: Mapping[str, bytes]
+    tree: tuple[str, ...]
+    target: Target
+    context: Context
+
+    def run(self) -> Plans:
+        """Answer in this process."""
+        return plan_all(self.files, self.tree, self.target, self.context)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,13 +185,14 @@ class Envelope:
 CALLS: Mapping[str, Any] = MappingProxyType(
     {
         call.__name__: call
-        for call in (SelectFiles, MakePlan, MakeLock, ExplainInstall, ExplainRun, DiffLocks, RenderSbom)
+        for call in (SelectFiles, MakePlan, MakePlans, MakeLock, ExplainInstall, ExplainRun, DiffLocks, RenderSbom)
     }
 )
 ANSWERS: Mapping[str, Any] = MappingProxyType(
     {
         "SelectFiles": Selection,
         "MakePlan": Plan,
+        "MakePlans": Plans,
         "MakeLock": RenderedLock,
         "ExplainInstall": InstallReport,
         "ExplainRun": RunReport,
@@ -193,6 +210,7 @@ ERRORS: Mapping[str, Any] = MappingProxyType(
             errors.TargetAmbiguousError,
             errors.TargetUnsupportedError,
             errors.UnknownEcosystemError,
+            errors.UnknownLanguageError,
             errors.ToolchainMissingError,
             errors.InventoryError,
             errors.LockError,

@@ -63,13 +63,28 @@ class TargetAmbiguousError(ResolverError):
 
 @dataclass(kw_only=True, eq=False)
 class TargetUnsupportedError(ResolverError):
-    """No planner knows how to run this kind of file."""
+    """No planner knows how to run this kind of file, or not the one of the language that was asked for."""
 
     program: str
+    language: str = ""
 
     def __str__(self) -> str:
         """Say which file."""
+        if self.language:
+            return f"{self.program}: no program of {self.language}"
         return f"{self.program}: no planner for this kind of file"
+
+
+@dataclass(kw_only=True, eq=False)
+class UnknownLanguageError(ResolverError):
+    """A program is asked to be run by a language that no planner serves."""
+
+    language: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Name it, and those that there are."""
+        return f"{self.language[:80]!r}: no such language; there are {', '.join(self.known)}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.resolver.errors import TargetNotFoundError
+from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
 from services.resolver.model import Selection, Target, WorkspaceFile
 from services.resolver.plan import plan
-from services.resolver.selection import EXCLUDED_ANYWHERE, MAX_FILE_BYTES, select_files
+from services.resolver.projects import plan_all, plan_projects
+from services.resolver.selection import EXCLUDED_ANYWHERE, MAX_FILE_BYTES, own_files, select_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from services.resolver.model import Context, Plan
 
@@ -29,19 +31,52 @@ IMAGE_TOOLCHAIN = {
 
 
 def plan_local(path: Path, args: Sequence[str], context: Context, language: str = "") -> tuple[Plan, Selection]:
-    """Plan a file (its directory is the workspace) or a directory.
+    """Plan a file (its directory is the workspace) or a directory; a language, if given, is the one that runs it.
 
     Raises ResolverError for what is in the files and OSError for files that cannot be read.
     """
+    found = _workspace(path, args, language)
+    return plan(found.files, found.tree, found.target, context), found.selection
+
+
+def plan_local_projects(
+    path: Path, args: Sequence[str], context: Context, language: str = ""
+) -> tuple[tuple[Plan, ...], Selection]:
+    """Plan all projects of a directory, that of its program first if it has one.
+
+    Raises as `plan_local`.
+    """
+    found = _workspace(path, args, language)
+    try:
+        plans = plan_all(found.files, found.tree, found.target, context)
+    except (TargetNotFoundError, TargetAmbiguousError):
+        projects, _ = plan_projects(found.files, own_files(found.tree), context)
+        if not projects:
+            raise
+        return projects, found.selection
+    return (plans.program, *plans.projects), found.selection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Workspace:
+    """The files that were read, the paths of all, and what is to be run."""
+
+    files: Mapping[str, bytes]
+    tree: tuple[str, ...]
+    target: Target
+    selection: Selection
+
+
+def _workspace(path: Path, args: Sequence[str], language: str) -> _Workspace:
     if not path.exists():
         raise TargetNotFoundError(program=str(path))
     root, program = (path, "") if path.is_dir() else (path.parent, path.name)
-    target = Target(program=program, args=tuple(args), language=language)
+    target = Target(program=program, args=tuple(args), required_language=language)
     # A file alone is uploaded alone: what lies beside it does not exist for its run.
     listed = survey(root) if not program else [WorkspaceFile(path=program, size=path.stat().st_size)]
     selection = select_files(listed, target)
     files = {name: read_bounded(root / name) for name in selection.paths}
-    return plan(files, [file.path for file in listed], target, context), selection
+    return _Workspace(files=files, tree=tuple(file.path for file in listed), target=target, selection=selection)
 
 
 def survey(root: Path) -> list[WorkspaceFile]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from packageurl import PackageURL
 
 from services.resolver.errors import LockError
-from services.resolver.model import LockedPackage
+from services.resolver.model import ROOT_PROJECT, LockedPackage
 from services.resolver.packages import version_of_purl
+from services.resolver.paths import normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ MAX_TOOLS = 64
 MAX_TEXT = 4_096
 
 TOP_KEYS = frozenset({"format", "ecosystem", "toolchain", "packages"})
+# In a lock of several projects: which one it is.
+PROJECT_KEY = "project"
 PACKAGE_KEYS = frozenset(field.name for field in fields(LockedPackage))
 ECOSYSTEM = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 PURL = re.compile(r"pkg:[a-z][a-z0-9.+-]{0,30}/[!-~]{1,1000}")
@@ -40,11 +43,12 @@ BETWEEN_ENTRIES = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QilaLock:
-    """What a qila.lock.json says."""
+    """What a qila.lock.json says; `project` is the directory, "." for the workspace itself, in a lock of several."""
 
     ecosystem: str
     toolchain: Mapping[str, str]
     packages: tuple[LockedPackage, ...]
+    project: str = ""
 
 
 class _MisfitError(Exception):
@@ -81,9 +85,9 @@ def is_qila_lock(lockfile: Lockfile) -> bool:
 
 def read_qila_lock(content: bytes, name: str = LOCK_NAME) -> QilaLock:
     """Read a qila.lock.json strictly; raises LockError with the line. `name` is for messages."""
-    text = _decode(content, name)
+    text = decode_lock(content, name)
     try:
-        return _lock(_parse(text, name))
+        return _lock(parse_lock(text, name))
     except _MisfitError as misfit:
         raise LockError(name=name, line=_line_of(text, misfit), reason=misfit.reason) from misfit
 
@@ -93,7 +97,7 @@ def lines_of_packages(content: bytes) -> dict[str, int]:
     text = content.decode()
     lines: dict[str, int] = {}
     position, line = 0, 1
-    for start, _, entry in _entries(text):
+    for start, _, entry in entries(text, PACKAGES_START):
         place = _place_of_key(text, start, "purl")
         line += text.count("\n", position, place)
         position = place
@@ -114,7 +118,8 @@ def _package_to_json(package: LockedPackage) -> dict[str, object]:
     return document
 
 
-def _decode(content: bytes, name: str) -> str:
+def decode_lock(content: bytes, name: str) -> str:
+    """The text of a lock, within its limit; raises LockError."""
     if len(content) > MAX_LOCK_BYTES:
         raise LockError(name=name, line=0, reason=f"{len(content)} bytes is above the limit of {MAX_LOCK_BYTES}")
     try:
@@ -124,7 +129,8 @@ def _decode(content: bytes, name: str) -> str:
         raise LockError(name=name, line=line, reason="is not UTF-8") from error
 
 
-def _parse(text: str, name: str) -> Any:
+def parse_lock(text: str, name: str) -> Any:
+    """The JSON of a lock, in which no key is there twice; raises LockError."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repetition)
     except json.JSONDecodeError as error:
@@ -152,7 +158,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _lock(document: Any) -> QilaLock:
     if not isinstance(document, dict):
         raise _MisfitError("", "must be a JSON object")
-    _check_keys(document, TOP_KEYS, TOP_KEYS, None)
+    _check_keys(document, TOP_KEYS | {PROJECT_KEY}, TOP_KEYS, None)
     if type(document["format"]) is not int or document["format"] != LOCK_FORMAT:
         raise _MisfitError("format", f"format must be {LOCK_FORMAT}; a newer Qila may have written it")
     entries = document["packages"]
@@ -168,7 +174,17 @@ def _lock(document: Any) -> QilaLock:
         ecosystem=_matching(document, "ecosystem", ECOSYSTEM, None),
         toolchain=_toolchain(document["toolchain"]),
         packages=tuple(packages.values()),
+        project=_project(document),
     )
+
+
+def _project(document: dict[str, Any]) -> str:
+    if PROJECT_KEY not in document:
+        return ""
+    project = _text(document, PROJECT_KEY, None)
+    if project != ROOT_PROJECT and (normal(project) != project or "\\" in project):
+        raise _MisfitError(PROJECT_KEY, f"{project[:80]!r} is not a directory of a workspace")
+    return project
 
 
 def _toolchain(value: Any) -> dict[str, str]:
@@ -276,7 +292,7 @@ def _line_of(text: str, misfit: _MisfitError) -> int:
     """The line of a key, else of the package, else 1."""
     start = 0
     if misfit.package is not None:
-        start = next((begin for begin, number, _ in _entries(text) if number == misfit.package), 0)
+        start = next((begin for begin, number, _ in entries(text, PACKAGES_START) if number == misfit.package), 0)
     return text.count("\n", 0, _place_of_key(text, start, misfit.key)) + 1
 
 
@@ -286,9 +302,9 @@ def _place_of_key(text: str, start: int, key: str) -> int:
     return found.start() if found else start
 
 
-def _entries(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Start, number and value of each entry of `packages`, of a text that is JSON."""
-    found = PACKAGES_START.search(text)
+def entries(text: str, beginning: re.Pattern[str]) -> Iterator[tuple[int, int, Any]]:
+    """Start, number and value of each entry of the list that begins where a pattern ends, of a text that is JSON."""
+    found = beginning.search(text)
     position = found.end() if found else len(text)
     decoder = json.JSONDecoder()
     number = 0

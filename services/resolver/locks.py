@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import LockError
+from services.resolver.joined_locks import parts_of
 from services.resolver.lockfile import is_qila_lock, read_qila_lock
 from services.resolver.planner import PLANNERS
 
@@ -32,8 +33,13 @@ def read_any_lock(
 
 
 def read_all_locks(lockfiles: Iterable[Lockfile], toolchain: Mapping[str, str]) -> list[LockedPackage]:
-    """The packages of several locks; raises LockError with name and line."""
-    return [package for lockfile in lockfiles for package in read_any_lock(lockfile, toolchain)[1]]
+    """The packages of several locks, of which each may be of several projects; raises LockError with name and line."""
+    return [
+        package
+        for lockfile in lockfiles
+        for part in parts_of(lockfile)
+        for package in read_any_lock(part, toolchain)[1]
+    ]
 
 
 def _read_native(planner: Planner, lockfile: Lockfile, toolchain: Mapping[str, str]) -> list[LockedPackage]:

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+# The project whose directory is the workspace itself.
+ROOT_PROJECT = "."
+
 
 class Source(StrEnum):
     """Where the requirements of a plan come from."""
@@ -55,6 +58,7 @@ class NoticeKind(StrEnum):
     NAME_GENERIC = "name_generic"
     NAME_UNKNOWN = "name_unknown"
     INSTALL_SCRIPTS_SKIPPED = "install_scripts_skipped"
+    PROJECTS_LEFT_OUT = "projects_left_out"
 
 
 class ProblemKind(StrEnum):
@@ -96,7 +100,9 @@ class Target:
     """What is to be run: a program file or, if that is empty, the workspace's own entry point.
 
     At most one of `program`, `module` (as in `python -m`) and `script` (as in `npm run`) is set. `command` replaces the
-    launch command that would be chosen, and nothing else. `language` only breaks ties.
+    launch command that would be chosen, and nothing else. `language` only breaks ties; `required_language`, if set, is
+    the one that runs it. With `project`, nothing is run: the environment of the project in that directory is planned,
+    "." for the workspace itself.
     """
 
     program: str = ""
@@ -105,6 +111,13 @@ class Target:
     module: str = ""
     script: str = ""
     command: tuple[str, ...] = ()
+    required_language: str = ""
+    project: str = ""
+
+    @property
+    def project_directory(self) -> str:
+        """That of the project, as paths of a workspace are written."""
+        return "" if self.project == ROOT_PROJECT else self.project
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +278,8 @@ class Plan:
     of the ecosystem's own lock, relative to the stage directory, as it is after the last step. `inventory_argv` prints
     the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it.
     `native_lock_staged` says that `staged` holds the native lock and no step changes it. `lock_lines` are the packages
-    of the lock that decides the install, if one does.
+    of the lock that decides the install, if one does. `project` is the directory of the project where all of the
+    workspace are planned, else empty.
     """
 
     ecosystem: str
@@ -288,6 +302,15 @@ class Plan:
     unmanaged: tuple[UnmanagedInventory, ...] = ()
     native_lock_staged: bool = False
     lock_lines: tuple[LockLine, ...] = ()
+    project: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plans:
+    """The plan of a program, and those of the environments of all other projects of its workspace."""
+
+    program: Plan
+    projects: tuple[Plan, ...] = ()
 
 
 class InstallStage(StrEnum):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
+from services.resolver.joined_locks import lock_for
 from services.resolver.lockfile import lock_to_json
 from services.resolver.model import InstallReport, PackageEvent, RenderedLock, RunReport, StageProgress
 from services.resolver.planner import planner_for, planner_of
@@ -15,16 +16,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from services.resolver.model import Context, Plan, StepKind, Target
+    from services.resolver.planner import Planner
 
 
 def plan(files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
     """Plan one run of a workspace.
 
     `files` are the bytes of the selected files, `tree` the paths of all. Raises ManifestError, TargetNotFoundError,
-    TargetAmbiguousError, TargetUnsupportedError, ToolchainMissingError.
+    TargetAmbiguousError, TargetUnsupportedError, ToolchainMissingError, UnknownLanguageError, LockError.
     """
     own = own_files(tree)
-    return planner_for(own, target).plan(files, own, target, context)
+    return plan_with(planner_for(own, target), files, own, target, context)
+
+
+def plan_with(
+    planner: Planner, files: Mapping[str, bytes], own: Sequence[str], target: Target, context: Context
+) -> Plan:
+    """Plan by one ecosystem; of a given lock of several projects, the part of the program's own counts."""
+    if context.given_lock is None:
+        return planner.plan(files, own, target, context)
+    directory = target.project_directory or target.program.removeprefix("./").rpartition("/")[0]
+    lock, notices = lock_for(context.given_lock, planner.ecosystem, directory)
+    planned = planner.plan(files, own, target, replace(context, given_lock=lock))
+    return replace(planned, notices=(*notices, *planned.notices))
 
 
 def verify_install(ecosystem: str, native_lock: bytes, inventory: bytes, toolchain: Mapping[str, str]) -> None:
@@ -75,7 +89,16 @@ def explain_run(ecosystem: str, output: bytes, manifests: Sequence[str]) -> RunR
 
 def plan_to_json(planned: Plan) -> str:
     """A plan as JSON for people and scripts; staged content as text."""
+    return json.dumps(_document(planned), indent=2, ensure_ascii=False, default=dict)
+
+
+def plans_to_json(planned: Iterable[Plan]) -> str:
+    """Several plans, as a list."""
+    return json.dumps([_document(item) for item in planned], indent=2, ensure_ascii=False, default=dict)
+
+
+def _document(planned: Plan) -> dict[str, Any]:
     document = asdict(planned)
     for staged in document["staged"]:
         staged["content"] = staged["content"].decode("utf-8", "replace")
-    return json.dumps(document, indent=2, ensure_ascii=False, default=dict)
+    return document

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from services.resolver.errors import TargetNotFoundError, TargetUnsupportedError, UnknownEcosystemError
+from services.resolver.errors import (
+    TargetNotFoundError,
+    TargetUnsupportedError,
+    UnknownEcosystemError,
+    UnknownLanguageError,
+)
 from services.resolver.go.planner import GoPlanner
 from services.resolver.java.planner import JavaPlanner
 from services.resolver.node.planner import NodePlanner
@@ -39,6 +44,9 @@ class Planner(Protocol):
     def manifests(self, path: str) -> bool:
         """Whether the file may decide requirements, so that leaving it out is an error."""
 
+    def declares(self, path: str) -> bool:
+        """Whether the file makes the directory that it lies in a project: what is declared there can be installed."""
+
     def sources(self, path: str) -> bool:
         """Whether the file is a program of this ecosystem."""
 
@@ -46,7 +54,10 @@ class Planner(Protocol):
         """The directories whose manifests count for the target, nearest first; the root is the empty string."""
 
     def plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
-        """Plan one run; raises ManifestError, TargetNotFoundError, TargetAmbiguousError, ToolchainMissingError."""
+        """Plan one run, or the environment of a target's project, whose launch then means nothing.
+
+        Raises ManifestError, TargetNotFoundError, TargetAmbiguousError, ToolchainMissingError.
+        """
 
     def progress(self, step: StepKind, line: bytes) -> PackageEvent | StageProgress | None:
         """What one line of the installer's output tells."""
@@ -90,14 +101,24 @@ def planner_of(ecosystem: str) -> Planner:
 
 
 def planner_for(paths: Sequence[str], target: Target, planners: Sequence[Planner] = PLANNERS) -> Planner:
-    """The planner that fits a target best; the target's language breaks ties.
+    """The planner that fits a target best, or of the language that it requires; its other language breaks ties.
 
-    Raises TargetUnsupportedError if no planner runs such a file, TargetNotFoundError if there is nothing to run.
+    Raises TargetUnsupportedError if no planner runs such a file, TargetNotFoundError if there is nothing to run,
+    UnknownLanguageError for a language that nobody serves.
     """
+    language = target.required_language
+    if language:
+        known = tuple(planner.ecosystem for planner in planners)
+        planners = [planner for planner in planners if planner.ecosystem == language]
+        if not planners:
+            raise UnknownLanguageError(language=language, known=known)
     ranked = [(planner.claims(paths, target), planner.ecosystem == target.language, planner) for planner in planners]
     claim, _, planner = max(ranked, key=lambda entry: entry[:2])
     if claim:
         return planner
-    if target.program and target.program in paths:
-        raise TargetUnsupportedError(program=target.program)
+    if target.program and target.program.removeprefix("./") in paths:
+        raise TargetUnsupportedError(program=target.program, language=language)
+    if language and (target.module or target.script):
+        what = f"{'module' if target.module else 'script'} of {language}"
+        raise TargetNotFoundError(program=target.module or target.script, what=what)
     raise TargetNotFoundError(program=target.program)

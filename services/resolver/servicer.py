@@ -9,7 +9,7 @@ import structlog
 
 from qila.resolver.v1 import resolver_pb2 as pb
 from qila.resolver.v1 import resolver_pb2_grpc
-from services.resolver.calls import ExplainInstall, ExplainRun, MakeLock, MakePlan, SelectFiles
+from services.resolver.calls import ExplainInstall, ExplainRun, MakeLock, MakePlan, MakePlans, SelectFiles
 from services.resolver.errors import ResolverError
 from services.resolver.lock_messages import DiffUpload, SbomUpload, diff_message
 from services.resolver.model import Context, Lockfile, WorkspaceFile
@@ -75,6 +75,11 @@ class ResolverServicer(resolver_pb2_grpc.ResolverServiceServicer):
         upload = PlanUpload()
         async for request in requests:
             upload.add(request)
+        if upload.all_projects:
+            plans = await self._run(upload.call_for_all())
+            return pb.PlanResponse(
+                plan=plan_message(plans.program), projects=[plan_message(plan) for plan in plans.projects]
+            )
         plan = await self._run(upload.call())
         return pb.PlanResponse(plan=plan_message(plan))
 
@@ -197,6 +202,16 @@ class PlanUpload:
                 self._append(request.chunk)
             case _:
                 raise invalid_argument("PART_MISSING", "a message of Plan must have one part")
+
+    @property
+    def all_projects(self) -> bool:
+        """Whether those beside the program's are wanted too."""
+        return self._header is not None and self._header.all_projects
+
+    def call_for_all(self) -> MakePlans:
+        """As `call`, for all projects."""
+        call = self.call()
+        return MakePlans(files=call.files, tree=call.tree, target=call.target, context=call.context)
 
     def call(self) -> MakePlan:
         """The whole request; raises QilaError if its header did not come."""

@@ -69,6 +69,7 @@ INVALID: Mapping[type[Exception], str] = {
     errors.TargetAmbiguousError: "TARGET_AMBIGUOUS",
     errors.TargetUnsupportedError: "TARGET_UNSUPPORTED",
     errors.UnknownEcosystemError: "ECOSYSTEM_UNKNOWN",
+    errors.UnknownLanguageError: "LANGUAGE_UNKNOWN",
     errors.ToolchainMissingError: "TOOLCHAIN_MISSING",
     errors.InventoryError: "INVENTORY_INVALID",
     errors.LockError: "LOCK_INVALID",
@@ -90,6 +91,7 @@ WORDING = {
     NoticeKind.NAME_GENERIC: "{subject} is a name for one's own module, not of a package: {detail}",
     NoticeKind.NAME_UNKNOWN: "no package is known by the name {subject}: {detail}",
     NoticeKind.INSTALL_SCRIPTS_SKIPPED: "{subject} has install scripts, which the operator does not allow: {detail}",
+    NoticeKind.PROJECTS_LEFT_OUT: "{subject} was not installed: {detail}",
 }
 
 
@@ -102,6 +104,7 @@ def target_of(message: pb.Target) -> Target:
         module=message.module,
         script=message.script,
         command=tuple(message.command),
+        required_language=message.required_language,
     )
 
 
@@ -156,6 +159,7 @@ def plan_message(plan: Plan) -> pb.Plan:
             pb.LockLine(package=item.name, version=item.version, path=item.path, line=item.line)
             for item in plan.lock_lines
         ],
+        project=plan.project,
     )
 
 
@@ -241,4 +245,6 @@ def _facts(error: Exception) -> dict[str, str]:
         return {"name": error.name, "line": str(error.line)}
     if isinstance(error, (errors.TargetNotFoundError, errors.TargetAmbiguousError)):
         return {"candidates": ",".join(error.candidates)}
+    if isinstance(error, errors.UnknownLanguageError):
+        return {"known": ",".join(error.known)}
     return {}

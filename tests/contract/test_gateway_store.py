@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.importable import Importable, InstalledProject
 from services.gateway.store.memory import MemoryStore
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
@@ -193,6 +194,16 @@ async def test_newest_locked_exec_is_the_newest_with_an_environment(store: Store
     await store.add_exec(replace(EXEC, exec_id="ex_b", create_time_ns=12), [EVENT])
     await store.add_exec(replace(locked, exec_id="ex_c", create_time_ns=13, phase=pb.PHASE_INSTALL), [EVENT])
     assert await store.newest_locked_exec("sb_a") == locked
+
+
+async def test_exec_whose_other_projects_have_locks_is_a_locked_one(store: Store) -> None:
+    project = InstalledProject(project="web", ecosystem="node", fingerprint="f9", digest="d")
+    ran = replace(EXEC, ecosystem="python", phase=pb.PHASE_RUN)
+    beside = replace(ran, importable=Importable(projects=(project,), locks=("d",)).to_text())
+    await store.add_exec(beside, [EVENT])
+    nothing = Importable(locks=("d",)).to_text()
+    await store.add_exec(replace(ran, exec_id="ex_b", create_time_ns=12, importable=nothing), [EVENT])
+    assert await store.newest_locked_exec("sb_a") == beside
 
 
 async def test_lock_of_an_earlier_install_of_the_same_fingerprint_stays(store: Store) -> None:

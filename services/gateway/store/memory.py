@@ -10,6 +10,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
     MAX_LOCK_BYTES,
+    PROJECTS_MARK,
     CurrentLock,
     EnvironmentRecord,
     ExecOutline,
@@ -180,7 +181,10 @@ class MemoryStore:
         found = [
             record
             for record in self._execs.values()
-            if (record.sandbox_id, record.ecosystem, record.fingerprint) in self._environments
+            if (
+                (record.sandbox_id, record.ecosystem, record.fingerprint) in self._environments
+                or PROJECTS_MARK in record.importable
+            )
             and record.sandbox_id == sandbox_id
             and _ran(record)
         ]

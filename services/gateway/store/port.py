@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+# In an exec's `importable`, if all projects of its workspace were installed and one has a lock.
+PROJECTS_MARK: Final = '"projects": [{'
 # Of the inventories of one sandbox, together.
 MAX_INVENTORY_BYTES: Final = 64 << 20
 MAX_LOCK_BYTES: Final = 256 << 20
@@ -16,7 +18,8 @@ MAX_LOCK_BYTES: Final = 256 << 20
 class SandboxRecord:
     """A sandbox, its limits as they were granted, and the last plan that was made for it.
 
-    `plan_key` is the digest of all that the plan was made from; `plan` the serialised plan, without staged files;
+    `plan_key` is the digest of all that the plan was made from; `plan` the resolver's serialised answer, without staged
+    files;
     `lock_digest` the SHA-256 of the lock that it was made with, empty if it was made without.
     """
 
@@ -249,7 +252,7 @@ class Store(Protocol):
         """The directory is about to be removed; the lock stays."""
 
     async def newest_locked_exec(self, sandbox_id: str) -> ExecRecord | None:
-        """The newest exec whose run has begun and whose environment has a lock."""
+        """The newest exec whose run has begun and whose environment, or another project's, has a lock."""
 
     async def newest_run_exec(self, sandbox_id: str) -> ExecRecord | None:
         """The newest exec whose run has begun."""

@@ -40,6 +40,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.listing import exec_page
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
+    PROJECTS_MARK,
     CurrentLock,
     EnvironmentRecord,
     ExecOutline,
@@ -311,7 +312,9 @@ class SqlStore:
             EXECS.c.ecosystem == ENVIRONMENTS.c.ecosystem,
             EXECS.c.fingerprint == ENVIRONMENTS.c.fingerprint,
         )
-        statement = select(EXECS).join(ENVIRONMENTS, same).where(and_(EXECS.c.sandbox_id == sandbox_id, _RAN))
+        locked = or_(ENVIRONMENTS.c.fingerprint.is_not(None), EXECS.c.importable.contains(PROJECTS_MARK))
+        begun = and_(EXECS.c.sandbox_id == sandbox_id, _RAN, locked)
+        statement = select(EXECS).join(ENVIRONMENTS, same, isouter=True).where(begun)
         row = await self._one(statement.order_by(EXECS.c.create_time_ns.desc()).limit(1))
         return None if row is None else ExecRecord(**row)
 

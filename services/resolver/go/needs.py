@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from services.resolver.go.detect import Detection, Detector
     from services.resolver.go.mod_file import ModFile
-    from services.resolver.go.modules import Modules
+    from services.resolver.go.modules import Module, Modules
     from services.resolver.go.sources import Sources
     from services.resolver.go.target import Program
     from services.resolver.model import Options
@@ -103,10 +103,11 @@ def declared_needs(situation: Situation, file: ModFile) -> Needs:
     taken = beyond if options.detect or options.install_missing else {}
     extra, get = with_added(options, taken, reached)
     drift = [*_drift(situation, file), *_beyond(taken, file)]
-    tidy = bool(drift or reached.further or _uses_siblings(situation))
+    reached_siblings = _reached_siblings(situation)
+    tidy = bool(drift or reached.further or reached_siblings)
     outside = [item for item in file.requires if not _is_local(item.path, modules)]
     wanted = None
-    if outside or extra or get or reached.further or _uses_siblings(situation):
+    if outside or extra or get or reached.further or reached_siblings:
         everything.constrained |= reached.constrained
         wanted = _declared_wanted(situation, file, {*declared, *extra}, everything, tidy=tidy, get=get)
     sums = join(situation.directory, SUM)
@@ -114,7 +115,12 @@ def declared_needs(situation: Situation, file: ModFile) -> Needs:
     return Needs(
         source=Source.LOCK if holds else Source.MANIFEST,
         requirements=(*_declared(file, modules), *_requirements(taken, ()), *added_requirements(options, taken)),
-        manifests=(file.path, *([sums] if sums in situation.sources.tree else []), *_work(modules)),
+        manifests=(
+            file.path,
+            *([sums] if sums in situation.sources.tree else []),
+            *_work(modules),
+            *(module.manifest for module in reached_siblings),
+        ),
         wanted=wanted,
         undeclared=tuple(findings({path: at for path, at in beyond.items() if path not in extra}, file.path)),
         unknown=tuple(sorted_findings(reached.unknown)),
@@ -207,15 +213,17 @@ def relative(directory: str, other: str) -> str:
     return f"{up}/{other}".rstrip("/")
 
 
-def _uses_siblings(situation: Situation) -> bool:
-    """Whether the program reaches a module that only go.work brings."""
-    places = [module.directory for module in situation.modules.siblings]
-    return any(
-        directory == place or directory.startswith(f"{place}/")
-        for directory in situation.reached.directories
-        for place in places
-        if place
-    )
+def _reached_siblings(situation: Situation) -> list[Module]:
+    """The modules that the program reaches and only go.work brings."""
+    return [
+        module
+        for module in situation.modules.siblings
+        if module.directory
+        and any(
+            directory == module.directory or directory.startswith(f"{module.directory}/")
+            for directory in situation.reached.directories
+        )
+    ]
 
 
 def _needs_a_module(situation: Situation) -> bool:

@@ -53,6 +53,10 @@ class GoPlanner:
         """See Planner."""
         return path.rpartition("/")[2] in {MOD, WORK} and not _is_passed_over(path)
 
+    def declares(self, path: str) -> bool:
+        """See Planner."""
+        return path.rpartition("/")[2] == MOD and self.manifests(path)
+
     def sources(self, path: str) -> bool:
         """See Planner. Sums are read like programs: a plan can be made without them."""
         return (is_source(path) or path.rpartition("/")[2] == SUM) and not _is_passed_over(path)

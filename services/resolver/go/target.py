@@ -58,6 +58,8 @@ def find_program(sources: Sources, target: Target) -> Program:
     Without a target: the root's package, else the only program in `cmd/`, else the only one at all. Raises
     TargetNotFoundError, TargetAmbiguousError.
     """
+    if target.project:
+        return Program(directory=target.project_directory, bare=True, everything=True)
     if target.script:
         return _script(sources, target.script)
     if target.program:

@@ -80,6 +80,10 @@ class JavaPlanner:
         """See Planner."""
         return path.rpartition("/")[2] in SCRIPTS
 
+    def declares(self, path: str) -> bool:
+        """See Planner."""
+        return self.manifests(path)
+
     def sources(self, path: str) -> bool:
         """See Planner. Settings and locks of Gradle are read like programs: a plan can be made without them."""
         name = path.rpartition("/")[2]
@@ -106,8 +110,8 @@ class JavaPlanner:
         release = release_of(context.toolchain["java"])
         workspace = SourceTree(files=files, tree=frozenset(tree))
         tests = target.script == targets.TESTS
-        path = _entry(workspace, target, release)
-        manifest = _manifest_of(files, path)
+        path = "" if target.project else _entry(workspace, target, release)
+        manifest = _manifest_of(files, join(target.project_directory, POM) if target.project else path)
         for_tests = tests or bool(path and targets.is_test_path(path))
         declared = _read(files, manifest, release, tests=for_tests)
         directives = jbang.read_directives(path, files[path], release) if path else jbang.Directives()

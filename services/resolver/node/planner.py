@@ -74,6 +74,10 @@ class NodePlanner:
         """See Planner."""
         return path.rpartition("/")[2] == MANIFEST
 
+    def declares(self, path: str) -> bool:
+        """See Planner."""
+        return self.manifests(path)
+
     def sources(self, path: str) -> bool:
         """See Planner. Locks and settings of compilers are read like programs: a plan can be made without them."""
         name = path.rpartition("/")[2]
@@ -138,6 +142,8 @@ class NodePlanner:
 
 def _program(workspace: Workspace, target: Target) -> targets.Program:
     """What is run; a command of the client's own may need no file of the workspace."""
+    if target.project:
+        return targets.program_of_project(workspace, target.project_directory)
     try:
         return targets.find_program(workspace.tree, workspace.packages, target)
     except (TargetNotFoundError, TargetAmbiguousError):
@@ -166,7 +172,7 @@ def _needs(workspace: Workspace, run: targets.Run, context: Context) -> Needs:
     options, packages, detection = context.options, workspace.packages, run.detection
     if context.given_lock is not None and is_given(context.given_lock):
         return given_needs(context.given_lock, detection, options, _links(workspace, detection))
-    package, passed_over = find_package(packages, run.program.path)
+    package, passed_over = find_package(packages, run.program.path or join(run.program.directory, MANIFEST))
     if package is None:
         notices = [*passed_over, *settings_ignored(workspace.tree, ())]
         return detected_needs(detection, options, notices, _links(workspace, detection))

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import TargetAmbiguousError, TargetNotFoundError
+from services.resolver.model import Target
 from services.resolver.node.modules import LocalFiles
+from services.resolver.node.package import Packages
 from services.resolver.node.scan import DECLARATION_SUFFIXES, SOURCE_SUFFIXES
 from services.resolver.paths import join, normal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from services.resolver.model import Target
     from services.resolver.node.detect import Detection
-    from services.resolver.node.package import Package, Packages
+    from services.resolver.node.package import Package, Workspace
 
 SUFFIX_ORDER = (".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".tsx", ".jsx")
 ENTRIES = tuple(
@@ -83,6 +84,24 @@ def find_program(tree: Collection[str], packages: Packages, target: Target) -> P
     if candidates:
         raise TargetAmbiguousError(candidates=tuple(candidates[:MAX_CANDIDATES]))
     raise TargetNotFoundError(program="")
+
+
+def program_of_project(workspace: Workspace, directory: str) -> Program:
+    """What a project would start if its directory were the workspace; one without a program is run by its scripts.
+
+    Raises ManifestError.
+    """
+    package = workspace.packages.at(directory)
+    # Read here, so that what is wrong with it is told by its own path.
+    scripts = package.scripts if package is not None else {}
+    start = f"{directory}/" if directory else ""
+    files = {path[len(start) :]: content for path, content in workspace.files.items() if path.startswith(start)}
+    tree = frozenset(path[len(start) :] for path in workspace.tree if path.startswith(start))
+    try:
+        found = find_program(tree, Packages(files), Target())
+    except (TargetNotFoundError, TargetAmbiguousError):
+        return Program(script=next(iter(scripts), ""), directory=directory)
+    return Program(path=join(directory, found.path) if found.path else "", script=found.script, directory=directory)
 
 
 def programs_at_root(paths: Iterable[str]) -> list[str]:

@@ -52,6 +52,8 @@ class Launcher:
 
         A module that is nobody's is given the benefit of the doubt where a manifest may bring it.
         """
+        if target.project:
+            return self._project(target.project_directory)
         if target.module:
             return self._module(target, has_manifest=has_manifest)
         if target.script:
@@ -99,6 +101,14 @@ class Launcher:
         runs = "" if starts else module
         argv = (SCRIPT_PROGRAM, name, scripts[name])
         return Program(path="", roots=self._roots, argv=argv, own_root=None, starts=starts, runs=runs)
+
+    def _project(self, directory: str) -> Program:
+        """What all programs of a project may import."""
+        start = f"{directory}/" if directory else ""
+        starts = tuple(path for path in self._paths if path.startswith(start) and path.endswith(SOURCE_SUFFIXES))
+        roots = search_roots(directory, self._modules)
+        places = tuple(dict.fromkeys(path.rpartition("/")[0] for path in starts))
+        return Program(path="", roots=roots, argv=(), own_root=None, starts=starts, test_roots=places)
 
     def _bare(self, target: Target) -> Program:
         """What a command of the client's own may run: the files that it names, else all tests."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.resolver.errors import ToolchainMissingError
-from services.resolver.paths import directories_above
+from services.resolver.paths import directories_above, with_parents
 from services.resolver.python import target as targets
 from services.resolver.python.assemble import ECOSYSTEM, assemble, declared_needs, detected_needs
 from services.resolver.python.detect import Detector
@@ -16,6 +16,7 @@ from services.resolver.python.failures import explain_failure
 from services.resolver.python.findings import describe
 from services.resolver.python.launching import Launcher
 from services.resolver.python.lock import locked_packages, unmanaged_packages, verify_install
+from services.resolver.python.locks.formats import format_of_name
 from services.resolver.python.locks.outside import locked_by, reads_lock
 from services.resolver.python.manifests.find import decisive_manifest, is_manifest
 from services.resolver.python.manifests.readers import READERS, keep_imported
@@ -69,6 +70,11 @@ class PythonPlanner:
         """See Planner."""
         return is_manifest(path)
 
+    def declares(self, path: str) -> bool:
+        """See Planner."""
+        name = path.rpartition("/")[2]
+        return name in READERS or format_of_name(name) is not None
+
     def sources(self, path: str) -> bool:
         """See Planner."""
         return path.endswith(SOURCE_SUFFIXES) or ("/" not in path and path.endswith(NOTEBOOK_SUFFIX))
@@ -98,7 +104,7 @@ class PythonPlanner:
         if program.runs:
             detector.require(program.runs)
         detection = detector.run(program.starts)
-        directories = directories_above(program.path)
+        directories = with_parents(target.project_directory) if target.project else directories_above(program.path)
         request = request_of(files, context)
         manifest, notices = decisive_manifest(
             program.path, directories, request, context.given_lock, detection.requirements

@@ -36,10 +36,11 @@ class FakeGateway(GatewayServiceServicer):
         self.requests: list[Any] = []
         self.changes: list[pb.PackageChange] = []
         self.native = b"native"
+        self.projects: list[pb.ProjectLock] = []
 
     def GetLock(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.requests.append(request)
-        return pb.GetLockResponse(lock=b"normal", native_lock=self.native)
+        return pb.GetLockResponse(lock=b"normal", native_lock=self.native, projects=self.projects)
 
     def GetSbom(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.requests.append(request)
@@ -265,3 +266,31 @@ def test_locks_of_different_kinds_are_compared(tmp_path: Path, capfd: pytest.Cap
     (tmp_path / "notes.txt").write_text("hello")
     assert call(["diff", normal, str(tmp_path / "notes.txt")]) == 125
     assert "neither a qila.lock.json nor a lock" in capfd.readouterr().err
+
+
+def test_lock_of_one_project(gateway: FakeGateway, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    gateway.projects = [
+        pb.ProjectLock(project=project, ecosystem=ecosystem, lock=ecosystem.encode(), native_lock=project.encode())
+        for project, ecosystem in ((".", "python"), ("web", "node"), ("web", "go"))
+    ]
+    printed = {}
+    for options in (("--project", "."), ("--project", "web/", "--language", "go"), ("--native", "--language", "node")):
+        assert call(["lock", *options, SANDBOX]) == 0
+        printed[options] = capfdbinary.readouterr().out
+    assert list(printed.values()) == [b"python", b"go", b"web"]
+    for project in ("web", "elsewhere"):
+        assert call(["lock", "--project", project, SANDBOX]) == 125
+        assert b"there is . (python), web (node), web (go)" in capfdbinary.readouterr().err
+
+
+def test_files_of_several_projects_are_compared(
+    tmp_path: Path, no_gateway: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locks = []
+    for version in ("1.0", "2.0"):
+        single = json.loads(lock_to_json("python", [package("idna", version)], {"python": "3.13.5"}))
+        path = tmp_path / f"{version}.json"
+        path.write_text(json.dumps({"format": 1, "locks": [{**single, "project": "backend"}]}))
+        locks.append(str(path))
+    assert call(["diff", *locks, "--format", "json"]) == 1
+    assert "idna" in capsys.readouterr().out

@@ -30,3 +30,35 @@ def test_a_plan_as_json_and_a_manifest_that_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, ["plan", str(tmp_path)])
     assert refused.exit_code != 0
     assert "requirements.txt:2" in refused.output
+
+
+def test_all_projects_of_a_directory_are_planned(tmp_path: Path) -> None:
+    for path, content in {
+        "backend/main.py": "import requests\n",
+        "backend/requirements.txt": "requests\n",
+        "web/index.js": "require('express')\n",
+        "web/package.json": '{"dependencies": {"express": "^4"}}',
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    printed = CliRunner().invoke(cli, ["plan", "--all", str(tmp_path)])
+    assert printed.exit_code == 0, printed.output
+    lines = printed.output.splitlines()
+    assert "python in backend, requirements: manifest" in lines
+    assert "node in web, requirements: manifest" in lines
+    assert not any(line.startswith("launch") for line in lines)
+    (tmp_path / "main.py").write_text("print()\n")
+    plans = json.loads(CliRunner().invoke(cli, ["plan", "--all", "--json", str(tmp_path)]).output)
+    assert [item["project"] for item in plans] == [".", "backend", "web"]
+    assert plans[0]["launch"]["argv"] == ["python3", "main.py"]
+    of_a_file = CliRunner().invoke(cli, ["plan", "--all", str(tmp_path / "main.py")])
+    assert "--all is for a DIR" in of_a_file.output
+
+
+def test_a_language_says_what_runs_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("print()\n")
+    (tmp_path / "index.js").write_text("console.log()\n")
+    planned = CliRunner().invoke(cli, ["plan", "--language", "node", str(tmp_path)]).output
+    assert planned.splitlines()[-1] == "launch: node index.js"
+    refused = CliRunner().invoke(cli, ["plan", "--language", "cobol", str(tmp_path)])
+    assert "there are python, node, go, java" in refused.output

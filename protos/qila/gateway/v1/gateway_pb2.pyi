@@ -858,6 +858,7 @@ class ExecRequest(_message.Message):
     MERGE_OUTPUT_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     DETACH_FIELD_NUMBER: _builtins.int
+    INSTALL_ALL_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
     exec_id: _builtins.str
     """"ex_" and 26 of [a-z2-7], unique within the sandbox. Empty: the gateway chooses."""
@@ -885,6 +886,14 @@ class ExecRequest(_message.Message):
     """The stream ends after `created`; the exec goes on. Follow it with AttachExec. It says nothing of the exec itself: the
     same request with and without it is the same.
     """
+    install_all: _builtins.bool
+    """Of a program: every project of the workspace that has a manifest is installed too, of every language, each into an
+    environment of its own; at most 32, in directories at most 8 deep. What another project's environment takes in (a
+    parent POM, the root of an npm workspace, a local library) is not installed by itself. `install_missing`, `extras` and
+    `groups` go to the program's own project alone. A project that cannot be planned refuses the exec, as the program's
+    own does; one that cannot be installed ends it `install_failed`, and names the project. Lock, SBOM and comparisons
+    of the exec hold all of them.
+    """
     @_builtins.property
     def program(self) -> Global___Program:
         """A program of the workspace: Qila finds what it needs, installs it and launches it."""
@@ -903,7 +912,7 @@ class ExecRequest(_message.Message):
 
     @_builtins.property
     def install_timeout(self) -> _duration_pb2.Duration:
-        """Of the install phase. Default 15 minutes, at most 1 hour."""
+        """Of the install phase; with `install_all`, of each project's install. Default 15 minutes, at most 1 hour."""
 
     @_builtins.property
     def extras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -944,10 +953,11 @@ class ExecRequest(_message.Message):
         merge_output: _builtins.bool = ...,
         idle_timeout: _duration_pb2.Duration | None = ...,
         detach: _builtins.bool = ...,
+        install_all: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "idle_timeout", b"idle_timeout", "install_timeout", b"install_timeout", "program", b"program", "run_timeout", b"run_timeout", "terminal", b"terminal", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "detach", b"detach", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "extras", b"extras", "groups", b"groups", "idle_timeout", b"idle_timeout", "install_missing", b"install_missing", "install_timeout", b"install_timeout", "merge_output", b"merge_output", "no_detection", b"no_detection", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "stdin", b"stdin", "terminal", b"terminal", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "detach", b"detach", "end_at_output_limit", b"end_at_output_limit", "env", b"env", "exec_id", b"exec_id", "extras", b"extras", "groups", b"groups", "idle_timeout", b"idle_timeout", "install_all", b"install_all", "install_missing", b"install_missing", "install_timeout", b"install_timeout", "merge_output", b"merge_output", "no_detection", b"no_detection", "output_limit_bytes", b"output_limit_bytes", "program", b"program", "run_timeout", b"run_timeout", "sandbox_id", b"sandbox_id", "stdin", b"stdin", "terminal", b"terminal", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["program", "command"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
@@ -989,6 +999,7 @@ class Program(_message.Message):
     SCRIPT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """Relative to the workspace. Empty: the program is found (main.py, app.py, …, or the only one). At most one of file,
     module and script is set.
@@ -1000,6 +1011,13 @@ class Program(_message.Message):
     working_directory: _builtins.str
     """Relative to the workspace: replaces the directory that Qila would launch it in. `file` is found from there, too; what
     else the launch names is taken as it stands.
+    """
+    language: _builtins.str
+    """"python", "node", "go" or "java"; in the place of the sandbox's. Which language runs a program follows from its file, its
+    script, or what lies in the workspace. Where several could run it (`demo.Main` is a module of Python as well as a class
+    of Java, `test` a script of npm, Go and Java), this one does; without it the one that fits best (a usual name, a
+    manifest), then the sandbox's, then the first of python, node, go, java. INVALID_ARGUMENT, LANGUAGE_UNKNOWN: it is
+    none of them; TARGET_UNSUPPORTED: it cannot run the program.
     """
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -1016,10 +1034,11 @@ class Program(_message.Message):
         script: _builtins.str = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
         working_directory: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "module", b"module", "script", b"script", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "language", b"language", "module", b"module", "script", b"script", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1151,6 +1170,7 @@ class ExecEvent(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     PHASE_STARTED_FIELD_NUMBER: _builtins.int
     PLAN_MADE_FIELD_NUMBER: _builtins.int
@@ -1163,6 +1183,8 @@ class ExecEvent(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1, rising; 0 on a heartbeat, and on output of the run phase, whose position is its offset."""
+    project: _builtins.str
+    """Of what an install tells in an exec with `install_all`: as PlanMade.project."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1196,6 +1218,7 @@ class ExecEvent(_message.Message):
         *,
         sequence: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        project: _builtins.str = ...,
         created: Global___ExecCreated | None = ...,
         phase_started: Global___PhaseStarted | None = ...,
         plan_made: Global___PlanMade | None = ...,
@@ -1209,7 +1232,7 @@ class ExecEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "sequence", b"sequence", "stage", b"stage", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "imports_checked", b"imports_checked", "notice", b"notice", "output", b"output", "package", b"package", "phase_started", b"phase_started", "plan_made", b"plan_made", "project", b"project", "sequence", b"sequence", "stage", b"stage", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["created", "phase_started", "plan_made", "package", "output", "notice", "ended", "stage", "imports_checked", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
@@ -1294,6 +1317,7 @@ class PlanMade(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     INSTALLED_FIELD_NUMBER: _builtins.int
     LAUNCH_ARGV_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     source: _builtins.str
     """"lock", "manifest", "detected" or "none"."""
@@ -1301,6 +1325,10 @@ class PlanMade(_message.Message):
     """Empty: nothing to install."""
     installed: _builtins.bool
     """True: this environment is there already, nothing is installed."""
+    project: _builtins.str
+    """With `install_all`, the directory of the project: relative to the workspace, "." for the workspace itself. The first
+    PlanMade is the program's. Else empty.
+    """
     @_builtins.property
     def manifests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1310,7 +1338,9 @@ class PlanMade(_message.Message):
     @_builtins.property
     def unknown(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingImport]: ...
     @_builtins.property
-    def launch_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def launch_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Empty for a project beside the program's."""
+
     def __init__(
         self,
         *,
@@ -1323,10 +1353,11 @@ class PlanMade(_message.Message):
         fingerprint: _builtins.str = ...,
         installed: _builtins.bool = ...,
         launch_argv: _abc.Iterable[_builtins.str] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "fingerprint", b"fingerprint", "installed", b"installed", "launch_argv", b"launch_argv", "manifests", b"manifests", "requirements", b"requirements", "source", b"source", "undeclared", b"undeclared", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "fingerprint", b"fingerprint", "installed", b"installed", "launch_argv", b"launch_argv", "manifests", b"manifests", "project", b"project", "requirements", b"requirements", "source", b"source", "undeclared", b"undeclared", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1773,9 +1804,12 @@ class InstallFailed(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     HINTS_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     reason: Global___InstallFailureReason.ValueType
     detail: _builtins.str
     """What the doors refused, a line for each package and rule, then the installer's own words."""
+    project: _builtins.str
+    """With `install_all`, the project that could not be installed, as PlanMade.project; the detail names it too."""
     @_builtins.property
     def hints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sentences that say what to do, as what an unknown name was probably meant to be."""
@@ -1786,10 +1820,11 @@ class InstallFailed(_message.Message):
         reason: Global___InstallFailureReason.ValueType = ...,
         detail: _builtins.str = ...,
         hints: _abc.Iterable[_builtins.str] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "hints", b"hints", "project", b"project", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2205,12 +2240,17 @@ class GetLockResponse(_message.Message):
     NATIVE_LOCK_FIELD_NUMBER: _builtins.int
     NATIVE_LOCK_NAME_FIELD_NUMBER: _builtins.int
     EXEC_ID_FIELD_NUMBER: _builtins.int
+    PROJECTS_FIELD_NUMBER: _builtins.int
     lock: _builtins.bytes
-    """Canonical bytes of qila.lock.json."""
+    """Canonical bytes of qila.lock.json; of an exec with `install_all` it holds the locks of all projects."""
     native_lock: _builtins.bytes
-    """The ecosystem's own lock."""
+    """The ecosystem's own lock; of the program's project."""
     native_lock_name: _builtins.str
     exec_id: _builtins.str
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectLock]:
+        """Of an exec with `install_all`: each project for which something is installed, the program's first."""
+
     def __init__(
         self,
         *,
@@ -2218,14 +2258,48 @@ class GetLockResponse(_message.Message):
         native_lock: _builtins.bytes = ...,
         native_lock_name: _builtins.str = ...,
         exec_id: _builtins.str = ...,
+        projects: _abc.Iterable[Global___ProjectLock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "lock", b"lock", "native_lock", b"native_lock", "native_lock_name", b"native_lock_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "lock", b"lock", "native_lock", b"native_lock", "native_lock_name", b"native_lock_name", "projects", b"projects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLockResponse: _TypeAlias = GetLockResponse  # noqa: Y015
+
+@_typing.final
+class ProjectLock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ECOSYSTEM_FIELD_NUMBER: _builtins.int
+    LOCK_FIELD_NUMBER: _builtins.int
+    NATIVE_LOCK_FIELD_NUMBER: _builtins.int
+    NATIVE_LOCK_NAME_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """As PlanMade.project."""
+    ecosystem: _builtins.str
+    lock: _builtins.bytes
+    """Canonical bytes of qila.lock.json, of this project alone."""
+    native_lock: _builtins.bytes
+    native_lock_name: _builtins.str
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        ecosystem: _builtins.str = ...,
+        lock: _builtins.bytes = ...,
+        native_lock: _builtins.bytes = ...,
+        native_lock_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ecosystem", b"ecosystem", "lock", b"lock", "native_lock", b"native_lock", "native_lock_name", b"native_lock_name", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectLock: _TypeAlias = ProjectLock  # noqa: Y015
 
 @_typing.final
 class GetSbomRequest(_message.Message):

@@ -294,7 +294,7 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLock(self, request, context):
-        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+        """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
         lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -107,7 +107,7 @@ class GatewayServiceStub:
     NOT_FOUND: no such exec.
     """
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
-    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+    """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
     lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
     """
     GetSbom: _grpc.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]
@@ -222,7 +222,7 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     NOT_FOUND: no such exec.
     """
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
-    """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+    """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
     lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
     """
     GetSbom: _aio.UnaryStreamMultiCallable[_gateway_pb2.GetSbomRequest, _gateway_pb2.GetSbomResponse]  # type: ignore[assignment]
@@ -436,7 +436,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.GetLockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetLockResponse, _abc.Awaitable[_gateway_pb2.GetLockResponse]]:
-        """The lockfile of an exec's environment. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
+        """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
         lock is no longer kept: where the locks of a sandbox hold more than 256 MiB, the oldest of removed environments go.
         """
 

@@ -208,6 +208,7 @@ class Target(_message.Message):
     MODULE_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    REQUIRED_LANGUAGE_FIELD_NUMBER: _builtins.int
     file: _builtins.str
     """Path of the program, relative to the workspace. Empty: the program is found (main.py, app.py, __main__.py, or the
     only one).
@@ -218,6 +219,8 @@ class Target(_message.Message):
     """A module to run in the place of a file, as `python -m`. At most one of file, module and script is set."""
     script: _builtins.str
     """A script that the manifest defines, as `npm run`."""
+    required_language: _builtins.str
+    """The language that runs it, where several could. Empty: the one that fits best."""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -233,10 +236,11 @@ class Target(_message.Message):
         module: _builtins.str = ...,
         script: _builtins.str = ...,
         command: _abc.Iterable[_builtins.str] | None = ...,
+        required_language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "language", b"language", "module", b"module", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "file", b"file", "language", b"language", "module", b"module", "required_language", b"required_language", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,8 +492,11 @@ class PlanHeader(_message.Message):
     GIVEN_LOCK_FIELD_NUMBER: _builtins.int
     REGISTRY_URLS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    ALL_PROJECTS_FIELD_NUMBER: _builtins.int
     package_policy: _builtins.str
     """Digest of the operator's package policy; part of the fingerprint."""
+    all_projects: _builtins.bool
+    """Plans the environments of all projects of the workspace too."""
     @_builtins.property
     def target(self) -> Global___Target: ...
     @_builtins.property
@@ -527,10 +534,11 @@ class PlanHeader(_message.Message):
         given_lock: Global___Lockfile | None = ...,
         registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         options: Global___PlanOptions | None = ...,
+        all_projects: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "given_lock", b"given_lock", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,16 +568,22 @@ class PlanResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
+    PROJECTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def plan(self) -> Global___Plan: ...
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Plan]:
+        """If all projects were asked for: those beside the program's, in order of their directories. Nothing is launched by them."""
+
     def __init__(
         self,
         *,
         plan: Global___Plan | None = ...,
+        projects: _abc.Iterable[Global___Plan] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "projects", b"projects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -598,6 +612,7 @@ class Plan(_message.Message):
     UNMANAGED_FIELD_NUMBER: _builtins.int
     NATIVE_LOCK_STAGED_FIELD_NUMBER: _builtins.int
     LOCK_LINES_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     """"python", …"""
     source: Global___PlanSource.ValueType
@@ -609,6 +624,8 @@ class Plan(_message.Message):
     """The native lock that the steps leave in the working directory."""
     native_lock_staged: _builtins.bool
     """Whether `staged` holds the native lock and no step changes it: the lock of record is then the staged one."""
+    project: _builtins.str
+    """If all projects were asked for: the directory of this one, "." for the workspace itself. Else empty."""
     @_builtins.property
     def manifests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -675,10 +692,11 @@ class Plan(_message.Message):
         unmanaged: _abc.Iterable[Global___UnmanagedInventory] | None = ...,
         native_lock_staged: _builtins.bool = ...,
         lock_lines: _abc.Iterable[Global___LockLine] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "native_lock_staged", b"native_lock_staged", "notices", b"notices", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "native_lock_staged", b"native_lock_staged", "notices", b"notices", "project", b"project", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,7 +85,7 @@ class ResolverServiceServicer:
     def Plan(self, request_iterator, context):
         """Plans one run. The first message is the header, then the files: each a `file` and its chunks in order.
         INVALID_ARGUMENT: MANIFEST_INVALID (metadata: path, line), TARGET_NOT_FOUND, TARGET_AMBIGUOUS (metadata:
-        candidates), TARGET_UNSUPPORTED (no planner launches such a file).
+        candidates), TARGET_UNSUPPORTED (no planner launches such a file), LANGUAGE_UNKNOWN (metadata: known).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

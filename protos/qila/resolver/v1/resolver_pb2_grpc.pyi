@@ -43,7 +43,7 @@ class ResolverServiceStub:
     Plan: _grpc.StreamUnaryMultiCallable[_resolver_pb2.PlanRequest, _resolver_pb2.PlanResponse]
     """Plans one run. The first message is the header, then the files: each a `file` and its chunks in order.
     INVALID_ARGUMENT: MANIFEST_INVALID (metadata: path, line), TARGET_NOT_FOUND, TARGET_AMBIGUOUS (metadata:
-    candidates), TARGET_UNSUPPORTED (no planner launches such a file).
+    candidates), TARGET_UNSUPPORTED (no planner launches such a file), LANGUAGE_UNKNOWN (metadata: known).
     """
     RenderLock: _grpc.StreamUnaryMultiCallable[_resolver_pb2.RenderLockRequest, _resolver_pb2.RenderLockResponse]
     """Checks an inventory against the native lock and renders qila.lock.json. FAILED_PRECONDITION, reason
@@ -72,7 +72,7 @@ class ResolverServiceAsyncStub(ResolverServiceStub):
     Plan: _aio.StreamUnaryMultiCallable[_resolver_pb2.PlanRequest, _resolver_pb2.PlanResponse]  # type: ignore[assignment]
     """Plans one run. The first message is the header, then the files: each a `file` and its chunks in order.
     INVALID_ARGUMENT: MANIFEST_INVALID (metadata: path, line), TARGET_NOT_FOUND, TARGET_AMBIGUOUS (metadata:
-    candidates), TARGET_UNSUPPORTED (no planner launches such a file).
+    candidates), TARGET_UNSUPPORTED (no planner launches such a file), LANGUAGE_UNKNOWN (metadata: known).
     """
     RenderLock: _aio.StreamUnaryMultiCallable[_resolver_pb2.RenderLockRequest, _resolver_pb2.RenderLockResponse]  # type: ignore[assignment]
     """Checks an inventory against the native lock and renders qila.lock.json. FAILED_PRECONDITION, reason
@@ -110,7 +110,7 @@ class ResolverServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resolver_pb2.PlanResponse, _abc.Awaitable[_resolver_pb2.PlanResponse]]:
         """Plans one run. The first message is the header, then the files: each a `file` and its chunks in order.
         INVALID_ARGUMENT: MANIFEST_INVALID (metadata: path, line), TARGET_NOT_FOUND, TARGET_AMBIGUOUS (metadata:
-        candidates), TARGET_UNSUPPORTED (no planner launches such a file).
+        candidates), TARGET_UNSUPPORTED (no planner launches such a file), LANGUAGE_UNKNOWN (metadata: known).
         """
 
     @_abc_1.abstractmethod
