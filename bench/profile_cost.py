@@ -20,6 +20,7 @@ from sandbox.image.recipe import image_tag
 from services.executor.audit import Audit
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
+from services.executor.images import DEFAULT_NAME, Image, Images
 from services.executor.process import ProcessEnd, ProcessSpec
 from services.executor.profile import Profile, load_profile
 from services.executor.runtime.docker import DockerRuntime
@@ -70,7 +71,7 @@ async def warm_sandbox(profile: Profile) -> AsyncIterator[Sandbox]:
     # Short: sockets lie below it.
     with tempfile.TemporaryDirectory(prefix="qb", dir="/tmp") as directory:
         settings = Settings(
-            image=image_tag(),
+            images=Images(Image(name=DEFAULT_NAME, reference=image_tag())),
             state_directory=Path(directory) / "state",
             run_directory=Path(directory) / "run",
             max_sandboxes=1,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from google.protobuf.json_format import MessageToJson
 
-from qila.cli import exits, files, forwarding, locks, plans, policies, stack
+from qila.cli import exits, files, forwarding, images, locks, plans, policies, stack
 from qila.cli.options import address_option
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
 from qila.cli.render import Renderer, printable
@@ -42,6 +42,7 @@ _allow_hosts = click.option(
     metavar="HOST",
     help="A further exact host, if the operator allows it; repeatable.",
 )
+_image = click.option("--image", default="", metavar="NAME", help="The image to make it from; see 'qila images'.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,6 +62,7 @@ for _command in (
     plans.plan,
     forwarding.forward,
     forwarding.preview,
+    images.images,
 ):
     cli.add_command(_command)
 
@@ -72,6 +74,7 @@ for _command in (
 @_timeout
 @_egress
 @_allow_hosts
+@_image
 @lock_option
 @program_options
 @click.option("--keep", is_flag=True, help="Do not remove the sandbox; its id is printed on stderr.")
@@ -85,6 +88,7 @@ def run(
     timeout: float | None,
     egress: str | None,
     hosts: tuple[str, ...],
+    image: str,
     lock: Path | None,
     wanted: ProgramOptions,
     keep: bool,
@@ -97,7 +101,7 @@ def run(
     uploads = find_files(source, program, renderer.warn)
     variables = _variables(env)
     with Client(address) as client:
-        sandbox = client.create(egress=policies.policy_of(egress, hosts), lock=lockfile(lock))
+        sandbox = client.create(egress=policies.policy_of(egress, hosts), lock=lockfile(lock), image=image)
         renderer.say(f"sandbox {sandbox.id}", "dim")
         try:
             send(client, sandbox.id, uploads)
@@ -114,12 +118,15 @@ def run(
 @click.option("--language", default="", help="Breaks ties only: the file and its manifest decide.")
 @_egress
 @_allow_hosts
+@_image
 @lock_option
-def create(*, address: str, language: str, egress: str | None, hosts: tuple[str, ...], lock: Path | None) -> None:
+def create(
+    *, address: str, language: str, egress: str | None, hosts: tuple[str, ...], image: str, lock: Path | None
+) -> None:
     """Make a sandbox and print its id."""
     with Client(address) as client:
-        made = client.create(language, egress=policies.policy_of(egress, hosts), lock=lockfile(lock))
-        click.echo(made.id)
+        policy = policies.policy_of(egress, hosts)
+        click.echo(client.create(language, egress=policy, lock=lockfile(lock), image=image).id)
 
 
 @cli.command()

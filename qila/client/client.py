@@ -75,12 +75,13 @@ class Client:
         limits: pb.Limits | None = None,
         egress: pb.EgressPolicy | None = None,
         lock: pb.Lockfile | None = None,
+        image: str = "",
     ) -> pb.Sandbox:
         """Makes a sandbox and starts it; without a policy it reaches the registries, as far as the operator allows.
 
-        With a lock its programs get exactly the versions and hashes that it says.
+        With a lock its programs get exactly the versions and hashes that it says; `image` names one of `images()`.
         """
-        request = pb.CreateSandboxRequest(language=language, limits=limits, egress=egress, lock=lock)
+        request = pb.CreateSandboxRequest(language=language, limits=limits, egress=egress, lock=lock, image=image)
         with translated():
             return self._stub.CreateSandbox(request, timeout=self._call_seconds).sandbox
 
@@ -114,6 +115,11 @@ class Client:
             sandbox_id=sandbox_id, exec_id=exec_id, verdict=verdict, after_sequence=after_sequence, follow=follow
         )
         return egress_records(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+
+    def images(self) -> list[pb.Image]:
+        """The images that sandboxes can be made from, the default first."""
+        with translated():
+            return list(self._stub.ListImages(pb.ListImagesRequest(), timeout=self._call_seconds).images)
 
     def sandboxes(self) -> list[pb.Sandbox]:
         """All sandboxes, newest first."""

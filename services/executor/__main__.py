@@ -53,7 +53,7 @@ async def main(config: ExecutorConfig) -> None:
         stack.push_async_callback(runtime.close)
         quota, space = await take_storage(config, runtime)
         limits = granted(config.default_limits, quota)
-        await assert_profile_holds(config, profile, runtime, limits)
+        allowed = await assert_profile_holds(config, profile, runtime, limits)
         package_policy = take_package_policy(config)
         audit = Audit()
         doors = Doors(doors_config(config), on_egress=audit.take)
@@ -64,7 +64,9 @@ async def main(config: ExecutorConfig) -> None:
         stack.push_async_callback(doors.stop)
         trust = TrustStore(host_bundle(os.environ), config.run_directory / "trust")
         await asyncio.to_thread(trust.refresh)
-        sandboxes = Sandboxes(settings(config, package_policy), runtime, doors, audit=audit, trust=trust, space=space)
+        sandboxes = Sandboxes(
+            settings(config, allowed, package_policy), runtime, doors, audit=audit, trust=trust, space=space
+        )
         stack.push_async_callback(sandboxes.close)
         await sandboxes.adopt()
         idle = asyncio.create_task(sandboxes.stop_idle_forever())

@@ -12,6 +12,7 @@ from services.executor import quota
 from services.executor.egress.limits import TrafficLimits
 from services.executor.egress.policy import Opening, is_host_name
 from services.executor.ids import random_text
+from services.executor.images import DEFAULT_NAME, MAX_IMAGES, NAME
 from services.executor.profile import Limits, load_profile
 from services.executor.space import LowWater
 from services.rpc.config import ConfigError, Environment
@@ -20,6 +21,7 @@ INSTANCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 # A socket's whole path must stay below 100 bytes: "/sb/", the sandbox id and "/control.sock" take 46.
 MAX_RUN_DIRECTORY_BYTES = 52
 _OPENINGS: Mapping[str, Opening] = {"registries": "registries", "install": "install", "none": "none"}
+IMAGE_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\Z")
 DEFAULT_LOW_WATER_BYTES = 2 << 30
 DEFAULT_MAX_INODES = 1_000_000
 
@@ -28,13 +30,15 @@ DEFAULT_MAX_INODES = 1_000_000
 class ExecutorConfig:
     """What the executor needs to know. Times in seconds.
 
-    `egress` is the most that any sandbox's policy can open, `connect_hosts` are the hosts that one can name.
+    `egress` is the most that any sandbox's policy can open, `connect_hosts` are the hosts that one can name. `image` is
+    the default's reference, `images` are those of the others by name.
     """
 
     state_directory: Path
     run_directory: Path
     instance: str
     image: str
+    images: Mapping[str, str]
     runtime: str | None
     default_limits: Limits
     max_sandboxes: int
@@ -75,6 +79,7 @@ def read_config(environment: Environment) -> ExecutorConfig:
         run_directory=run_directory,
         instance=instance,
         image=image,
+        images=_images(environment),
         runtime=environment.text("QILA_RUNTIME") or None,
         default_limits=Limits(
             cpu_millis=environment.integer("QILA_CPU_MILLIS", profile.cpu_millis, minimum=10, maximum=64_000),
@@ -101,6 +106,24 @@ def read_config(environment: Environment) -> ExecutorConfig:
         ),
         log_level=environment.log_level(),
     )
+
+
+def _images(environment: Environment) -> Mapping[str, str]:
+    value = environment.text("QILA_IMAGES")
+    pairs = [tuple(pair.strip().partition("=")) for pair in value.split(",")] if value else []
+    images = {name: reference for name, _, reference in pairs}
+    if not all(NAME.match(name) and IMAGE_REFERENCE.match(reference) for name, reference in images.items()):
+        rule = (
+            "must be NAME=IMAGE with commas between, such as go1.26=qila-sandbox:go1.26; a name is 1 to 64 of "
+            "[a-z0-9._-] and begins with a letter or digit"
+        )
+    elif len(images) < len(pairs) or DEFAULT_NAME in images:
+        rule = f"must name each image once, and none {DEFAULT_NAME!r}: that is QILA_SANDBOX_IMAGE"
+    elif len(images) > MAX_IMAGES:
+        rule = f"must name at most {MAX_IMAGES} images"
+    else:
+        return images
+    raise ConfigError(variable="QILA_IMAGES", value=value, rule=rule)
 
 
 def _connect_hosts(environment: Environment) -> tuple[str, ...]:

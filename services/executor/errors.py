@@ -207,6 +207,33 @@ class ImageMissingError(ExecutorError):
 
 
 @dataclass
+class ImageUnknownError(ExecutorError):
+    """A sandbox was asked for from an image that the operator has not named."""
+
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"image: {self.name[:80]!r} is no image of this installation; it has {', '.join(self.known)}"
+
+
+@dataclass
+class ImageNotAllowedError(ExecutorError):
+    """A sandbox was made from an image that the operator no longer names."""
+
+    sandbox_id: str
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"the image {self.name!r} of sandbox {self.sandbox_id} is no longer allowed on this installation; its "
+            "operator must put it back into QILA_IMAGES and start the executor again, or the program needs a new "
+            f"sandbox from one of {', '.join(self.known)}"
+        )
+
+
+@dataclass
 class WorkspaceError(ExecutorError):
     """A workspace's image file, or what it is attached with, cannot be had."""
 

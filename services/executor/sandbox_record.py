@@ -12,6 +12,7 @@ import structlog
 
 from services.executor.egress.policy import CLOSED, DEFAULT, EgressPolicy, InvalidPolicy
 from services.executor.ids import is_sandbox_id
+from services.executor.images import DEFAULT_NAME
 from services.executor.profile import Limits
 
 log = structlog.get_logger()
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 class SandboxRecord:
     """What the executor keeps of a sandbox; a container without a record is nobody's. Time in ISO 8601.
 
+    `image` is the reference that its first container was made from, `image_name` the operator's name for it.
     `egress` is the policy that was asked for; what is in force is narrowed to what the operator allows.
     """
 
@@ -29,6 +31,7 @@ class SandboxRecord:
     limits: Limits
     create_time: str
     egress: EgressPolicy = DEFAULT
+    image_name: str = DEFAULT_NAME
 
 
 def write_record(directory: Path, record: SandboxRecord) -> None:

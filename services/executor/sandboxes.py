@@ -30,10 +30,11 @@ from services.executor.errors import (
     SandboxNotFoundError,
 )
 from services.executor.ids import mint_sandbox_id
+from services.executor.images import Image, Images
 from services.executor.limit_variables import limit_variables
 from services.executor.processes import ProcessTable
 from services.executor.profile import Limits
-from services.executor.runtime.port import Runtime, SandboxSpec
+from services.executor.runtime.port import Runtime, SandboxSpec, SandboxStatus
 from services.executor.sandbox_record import SandboxRecord, read_record, write_record
 from services.executor.space import UNWATCHED, HostSpace
 from services.executor.trust import TrustStore
@@ -50,7 +51,7 @@ log = structlog.get_logger()
 class Settings:
     """Where and how sandboxes live. Times in seconds."""
 
-    image: str
+    images: Images
     state_directory: Path
     run_directory: Path
     max_sandboxes: int
@@ -135,14 +136,7 @@ class Sandboxes:
                 log.warning("a sandbox without a workspace is forgotten", sandbox_id=path.name)
                 shutil.rmtree(path)
                 continue
-            sandbox = self._keep(record)
-            sandbox.running = status.running
-            await self._open_sockets(sandbox)
-            if not status.running:
-                sandbox.processes.lose("the container was not running when the executor came back")
-            elif sandbox.processes.running:
-                self.disconnected(sandbox)
-            log.info("sandbox adopted", sandbox_id=record.id, running=status.running)
+            await self._adopt(record, status)
         for status in statuses.values():
             if status.sandbox_id in self._sandboxes:
                 continue
@@ -153,19 +147,20 @@ class Sandboxes:
                 log.warning("an unrecorded volume was found and left alone", sandbox_id=status.sandbox_id)
         await self._runtime.tidy()
 
-    async def create(self, limits: Limits, egress: EgressPolicy = DEFAULT) -> Sandbox:
-        """Makes a sandbox and starts it.
+    async def create(self, limits: Limits, egress: EgressPolicy = DEFAULT, image_name: str = "") -> Sandbox:
+        """Makes a sandbox from the image of that name, by default the installation's own, and starts it.
 
-        HostNotAllowedError, LimitError, DiskLowError, EngineError, WorkspaceError, ImageMissingError,
-        AgentUnavailableError.
+        HostNotAllowedError, ImageUnknownError, LimitError, DiskLowError, EngineError, WorkspaceError,
+        ImageMissingError, AgentUnavailableError.
         """
+        image = self._settings.images.find(image_name)
         self._check_hosts(egress)
         self.space.check()
         if len(self._sandboxes) + self._creating >= self._settings.max_sandboxes:
             raise LimitError("sandboxes of this installation", self._settings.max_sandboxes)
         self._creating += 1
         try:
-            return await self._create(limits, egress)
+            return await self._create(limits, egress, image)
         finally:
             self._creating -= 1
 
@@ -267,6 +262,20 @@ class Sandboxes:
         for sandbox in sandboxes.values():
             await sandbox.agent.close()
 
+    async def _adopt(self, record: SandboxRecord, status: SandboxStatus) -> None:
+        # The engine's labels are the truth about containers.
+        sandbox = self._keep(replace(record, image_name=status.image_name or record.image_name))
+        sandbox.running = status.running
+        await self._open_sockets(sandbox)
+        if status.running and not self._settings.images.allows(sandbox.record.image_name):
+            log.warning("a sandbox is stopped: its image is not allowed", sandbox_id=record.id)
+            await self._kill(sandbox, "the operator no longer allows its image")
+        elif not status.running:
+            sandbox.processes.lose("the container was not running when the executor came back")
+        elif sandbox.processes.running:
+            self.disconnected(sandbox)
+        log.info("sandbox adopted", sandbox_id=record.id, running=sandbox.running)
+
     def _check_hosts(self, egress: EgressPolicy) -> None:
         host = self._settings.ceiling.first_refused(egress.hosts)
         if host is not None:
@@ -278,10 +287,11 @@ class Sandboxes:
         self.audit.open(record.id, sandbox.directory / "egress", sandbox.processes)
         return sandbox
 
-    async def _create(self, limits: Limits, egress: EgressPolicy) -> Sandbox:
+    async def _create(self, limits: Limits, egress: EgressPolicy, image: Image) -> Sandbox:
         record = SandboxRecord(
             id=mint_sandbox_id(),
-            image=self._settings.image,
+            image=image.reference,
+            image_name=image.name,
             limits=limits,
             create_time=datetime.datetime.now(datetime.UTC).isoformat(),
             egress=egress,
@@ -297,7 +307,7 @@ class Sandboxes:
             with suppress(ExecutorError):
                 await self._remove(sandbox)
             raise
-        log.info("sandbox created", sandbox_id=record.id)
+        log.info("sandbox created", sandbox_id=record.id, image=image.name)
         return sandbox
 
     async def _open_sockets(self, sandbox: Sandbox) -> None:
@@ -314,11 +324,13 @@ class Sandboxes:
             listener.close()
 
     async def _start(self, sandbox: Sandbox) -> None:
+        record = sandbox.record
+        references = self._settings.images.references(record.id, record.image_name, record.image)
         # After a reboot /run is empty; an engine would make the missing directory with modes of its own.
         if not (sandbox.socket_directory / "control.sock").exists():
             await self._open_sockets(sandbox)
         await asyncio.to_thread(self._trust.give, sandbox.socket_directory)
-        await self._create_container(sandbox)
+        await self._create_container(sandbox, references)
         await self._runtime.start(sandbox.record.id)
         sandbox.running = True
         try:
@@ -327,17 +339,20 @@ class Sandboxes:
             await self._kill(sandbox, error.detail)
             raise
 
-    async def _create_container(self, sandbox: Sandbox) -> None:
+    async def _create_container(self, sandbox: Sandbox, references: Sequence[str]) -> None:
         record = sandbox.record
-        images = dict.fromkeys((record.image, self._settings.image))
-        for image in images:
+        for reference in references:
             spec = SandboxSpec(
-                sandbox_id=record.id, image=image, limits=record.limits, socket_directory=sandbox.socket_directory
+                sandbox_id=record.id,
+                image=reference,
+                image_name=record.image_name,
+                limits=record.limits,
+                socket_directory=sandbox.socket_directory,
             )
             try:
                 return await self._runtime.create(spec)
             except ImageMissingError:
-                if image == self._settings.image:
+                if reference == references[-1]:
                     raise
         return None
 

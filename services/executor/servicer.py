@@ -15,6 +15,7 @@ from services.executor.agent.agent import INPUT_PROTOCOL
 from services.executor.egress_wire import pack_entry, pack_policy, unpack_policy, unpack_wanted
 from services.executor.files import check_path
 from services.executor.ids import is_process_id
+from services.executor.images import Image
 from services.executor.limits import grant
 from services.executor.port_wire import connect_port
 from services.executor.process_wire import (
@@ -83,6 +84,8 @@ _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.InvalidFieldError: (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     errors.EngineError: (ErrorCode.UNAVAILABLE, "ENGINE_UNAVAILABLE"),
     errors.ImageMissingError: (ErrorCode.UNAVAILABLE, "IMAGE_MISSING"),
+    errors.ImageUnknownError: (ErrorCode.INVALID_ARGUMENT, "IMAGE_UNKNOWN"),
+    errors.ImageNotAllowedError: (ErrorCode.FAILED_PRECONDITION, "IMAGE_NOT_ALLOWED"),
     errors.WorkspaceError: (ErrorCode.UNAVAILABLE, "WORKSPACE_UNAVAILABLE"),
     errors.WorkspaceMissingError: (ErrorCode.FAILED_PRECONDITION, "WORKSPACE_MISSING"),
     errors.QuotaUnavailableError: (ErrorCode.FAILED_PRECONDITION, "QUOTA_UNAVAILABLE"),
@@ -112,7 +115,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 "disk_bytes": asked.disk_bytes,
             }
             egress = unpack_policy(request.egress, new=True)
-            sandbox = await self._sandboxes.create(grant(wanted, self._default_limits), egress)
+            sandbox = await self._sandboxes.create(grant(wanted, self._default_limits), egress, request.image)
             return pb.CreateSandboxResponse(sandbox=self._pack(sandbox))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: Context) -> pb.GetSandboxResponse:
@@ -123,6 +126,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Context) -> pb.ListSandboxesResponse:
         """See the proto."""
         return pb.ListSandboxesResponse(sandboxes=[self._pack(sandbox) for sandbox in self._sandboxes.list()])
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Context) -> pb.ListImagesResponse:
+        """See the proto."""
+        images = self._sandboxes.settings.images
+        return pb.ListImagesResponse(images=[_pack_image(image, images.default) for image in images.all()])
 
     async def RemoveSandbox(self, request: pb.RemoveSandboxRequest, context: Context) -> pb.RemoveSandboxResponse:
         """See the proto."""
@@ -382,6 +390,13 @@ def _pack_sandbox(sandbox: Sandbox) -> pb.Sandbox:
             disk_bytes=record.limits.disk_bytes,
         ),
         image=record.image,
+        image_name=record.image_name,
+    )
+
+
+def _pack_image(image: Image, default: Image) -> pb.Image:
+    return pb.Image(
+        name=image.name, toolchains=image.toolchains, is_default=image is default, reference=image.reference
     )
 
 

@@ -24,6 +24,7 @@ from services.executor.egress.policy import Ceiling
 from services.executor.egress.public_urls import public_urls
 from services.executor.egress.registries import InvalidRegistries, load_registries
 from services.executor.errors import ExecutorError
+from services.executor.images import DEFAULT_NAME, Image, Images
 from services.executor.profile import Limits, Profile
 from services.executor.quota import QuotaChoice, QuotaRefusedError, choose_quota
 from services.executor.runtime.port import Quota, Runtime
@@ -49,20 +50,49 @@ def granted(limits: Limits, quota: QuotaChoice) -> Limits:
     return replace(limits, disk_bytes=0) if quota.quota is Quota.NONE else limits
 
 
-async def assert_profile_holds(config: ExecutorConfig, profile: Profile, runtime: Runtime, limits: Limits) -> None:
-    """Untrusted code runs only behind what was seen to hold, on this machine and with this engine."""
-    begin = time.monotonic()
+async def assert_profile_holds(config: ExecutorConfig, profile: Profile, runtime: Runtime, limits: Limits) -> Images:
+    """Untrusted code runs only behind what was seen to hold, on this machine, with this engine and in each image."""
+    await _check_recipes(config, runtime)
+    seen: dict[str, Mapping[str, str]] = {}
+    for name, reference in {DEFAULT_NAME: config.image, **config.images}.items():
+        if reference in seen:
+            continue
+        begin = time.monotonic()
+        try:
+            asserted = await assert_profile(
+                runtime, profile, image=reference, limits=limits, run_directory=config.run_directory
+            )
+        except ExecutorError as error:
+            raise StartError(_of_image(name, reference, str(error))) from error
+        seen[reference] = asserted.toolchains
+        seconds = round(time.monotonic() - begin, 2)
+        _LOG.info("the profile holds", image=name, rows=len(asserted.rows), seconds=seconds)
+    default = Image(name=DEFAULT_NAME, reference=config.image, toolchains=seen[config.image])
+    others = [Image(name=name, reference=found, toolchains=seen[found]) for name, found in config.images.items()]
+    return Images(default, others)
+
+
+async def _check_recipes(config: ExecutorConfig, runtime: Runtime) -> None:
+    """A named image is of the same recipe as the default: what is asserted is not all that sandboxes rely on."""
+    if not config.images:
+        return
     try:
-        rows = await assert_profile(
-            runtime,
-            profile,
-            image=config.image,
-            limits=limits,
-            run_directory=config.run_directory,
-        )
+        wanted = await runtime.recipe(config.image)
     except ExecutorError as error:
         raise StartError(str(error)) from error
-    _LOG.info("the profile holds", rows=len(rows), seconds=round(time.monotonic() - begin, 2))
+    for name, reference in config.images.items():
+        try:
+            found = await runtime.recipe(reference)
+        except ExecutorError as error:
+            raise StartError(_of_image(name, reference, str(error))) from error
+        if not found or found != wanted:
+            what = f"is of recipe {found}" if found else "says of no recipe that it was built from it"
+            advice = f"QILA_SANDBOX_IMAGE is of {wanted or 'none'}; build it with this version's 'scripts/image'"
+            raise StartError(_of_image(name, reference, f"it {what}, {advice}"))
+
+
+def _of_image(name: str, reference: str, error: str) -> str:
+    return error if name == DEFAULT_NAME else f"QILA_IMAGES: {name}={reference}: {error}"
 
 
 def take_package_policy(config: ExecutorConfig) -> PackagePolicy:
@@ -101,10 +131,10 @@ def doors_config(config: ExecutorConfig) -> DoorsConfig:
     )
 
 
-def settings(config: ExecutorConfig, package_policy: PackagePolicy) -> Settings:
+def settings(config: ExecutorConfig, images: Images, package_policy: PackagePolicy) -> Settings:
     """Where and how sandboxes live."""
     return Settings(
-        image=config.image,
+        images=images,
         state_directory=config.state_directory,
         run_directory=config.run_directory,
         max_sandboxes=config.max_sandboxes,

@@ -38,6 +38,11 @@ class ExecutorClient:
             response: executor.GetSandboxResponse = await self._stub.GetSandbox(request, timeout=_SLOW_SECONDS)
         return response.sandbox
 
+    async def list_images(self) -> Sequence[executor.Image]:
+        with translated(PEER):
+            response: executor.ListImagesResponse = await self._stub.ListImages(executor.ListImagesRequest())
+        return response.images
+
     async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
         with translated(PEER):
             response: executor.ListSandboxesResponse = await self._stub.ListSandboxes(executor.ListSandboxesRequest())

@@ -43,6 +43,7 @@ class FakeSandbox:
     # By port: what a server there answers to each chunk, which may be nothing.
     servers: dict[int, Callable[[bytes], bytes]] = field(default_factory=dict)
     unmanaged: dict[str, str] = field(default_factory=dict)
+    image: str = "default"
 
     def decide(self, **fields: Any) -> None:
         """A decision of the doors."""
@@ -60,6 +61,7 @@ class FakeExecutor:
         started: ids of the processes that were started, in order.
         connect_hosts: what the operator allows.
         package_policy: digest of the operator's package policy.
+        images: toolchains of the images by name.
     """
 
     def __init__(self) -> None:
@@ -70,6 +72,7 @@ class FakeExecutor:
         self.started: list[str] = []
         self.connect_hosts: set[str] = set()
         self.package_policy = ""
+        self.images: dict[str, dict[str, str]] = {"default": {"python": "3.13.5", "platform": "linux/amd64"}}
 
     def break_off(self) -> None:
         """The executor dies: streams break, processes go on."""
@@ -82,16 +85,28 @@ class FakeExecutor:
     async def create_sandbox(self, request: executor.CreateSandboxRequest) -> executor.Sandbox:
         self._check()
         sandbox_id = "sb_" + "abcdefghijklmnopqrstuvwxyz"[len(self.sandboxes) % 26] * 26
+        image = request.image or "default"
+        if image not in self.images:
+            raise invalid_argument("IMAGE_UNKNOWN", f"image: {image!r} is none of {', '.join(self.images)}")
         egress = self._in_force(request.egress)
         egress.mode = egress.mode or executor.EGRESS_MODE_REGISTRIES
-        self.sandboxes[sandbox_id] = FakeSandbox(sandbox_id=sandbox_id, egress=egress)
-        made = executor.Sandbox(id=sandbox_id, state=executor.SANDBOX_STATE_RUNNING, limits=request.limits)
+        self.sandboxes[sandbox_id] = FakeSandbox(sandbox_id=sandbox_id, egress=egress, image=image)
+        running = executor.SANDBOX_STATE_RUNNING
+        made = executor.Sandbox(id=sandbox_id, state=running, limits=request.limits, image_name=image)
         made.egress.CopyFrom(egress)
         made.create_time.GetCurrentTime()
         return made
 
     async def sandbox(self, sandbox_id: str) -> executor.Sandbox:
-        return executor.Sandbox(id=sandbox_id, egress=self._sandbox(sandbox_id).egress)
+        sandbox = self._sandbox(sandbox_id)
+        return executor.Sandbox(id=sandbox_id, egress=sandbox.egress, image_name=sandbox.image)
+
+    async def list_images(self) -> Sequence[executor.Image]:
+        self._check()
+        return [
+            executor.Image(name=name, toolchains=toolchains, is_default=name == "default")
+            for name, toolchains in self.images.items()
+        ]
 
     async def list_sandboxes(self) -> Sequence[executor.Sandbox]:
         self._check()
@@ -114,7 +129,7 @@ class FakeExecutor:
         summary = executor.SurveySummary(
             digest=digest,
             file_count=len(entries),
-            toolchains={"python": "3.13.5", "platform": "linux/amd64"},
+            toolchains=self.images[sandbox.image],
             package_policy=self.package_policy,
             unmanaged=[
                 executor.UnmanagedDirectory(path=path, digest=digest) for path, digest in sandbox.unmanaged.items()

@@ -44,6 +44,7 @@ def pack_sandbox(record: SandboxRecord, egress: executor.EgressPolicy | None = N
         egress=None if egress is None else from_executor(egress),
         id=record.sandbox_id,
         language=record.language,
+        image=record.image,
         create_time=timestamp(record.create_time_ns),
         limits=pb.Limits(
             cpu_millis=record.cpu_millis,

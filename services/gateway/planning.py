@@ -118,6 +118,9 @@ class Planner:
         files = [resolver.WorkspaceFile(path=entry.path, size=entry.size) for entry in survey.entries]
         selected = await self._resolver.select_files(header.target, files)
         header.workspace_paths.extend(file.path for file in files)
+        header.images.extend(
+            resolver.Image(name=image.name, toolchains=image.toolchains) for image in await self._executor.list_images()
+        )
         for ecosystem, lock in (await self._previous_locks(sandbox.sandbox_id)).items():
             header.previous_locks[ecosystem] = lock
         given = await self._store.given_lock(sandbox.sandbox_id) if sandbox.lock_digest else None

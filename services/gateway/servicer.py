@@ -60,7 +60,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             disk_bytes=request.limits.disk_bytes,
         )
         egress = to_executor(request.egress)
-        made = await self._executor.create_sandbox(executor.CreateSandboxRequest(limits=limits, egress=egress))
+        made = await self._executor.create_sandbox(
+            executor.CreateSandboxRequest(limits=limits, egress=egress, image=request.image)
+        )
         record = SandboxRecord(
             sandbox_id=made.id,
             language=request.language,
@@ -70,6 +72,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             pids=made.limits.pids,
             disk_bytes=made.limits.disk_bytes,
             lock_digest="" if lock is None else lock.digest,
+            image=made.image_name,
         )
         try:
             await self._store.add_sandbox(record, lock)
@@ -84,6 +87,14 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         # The executor alone keeps the policy, beside the doors that obey it.
         there = await self._executor.sandbox(request.sandbox_id)
         return pb.GetSandboxResponse(sandbox=pack_sandbox(record, there.egress))
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
+        images = await self._executor.list_images()
+        return pb.ListImagesResponse(
+            images=[
+                pb.Image(name=image.name, toolchains=image.toolchains, is_default=image.is_default) for image in images
+            ]
+        )
 
     async def ListSandboxes(self, request: pb.ListSandboxesRequest, context: Any) -> pb.ListSandboxesResponse:
         return pb.ListSandboxesResponse(sandboxes=[pack_sandbox(record) for record in await self._store.sandboxes()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_SHOWN = 20
@@ -24,6 +25,18 @@ class ManifestError(ResolverError):
         """Word it as compilers do: path, line, column, reason."""
         place = ":".join(str(part) for part in (self.path, self.line, self.column) if part)
         return f"{place}: {self.reason}"
+
+
+@dataclass(kw_only=True, eq=False)
+class ToolchainError(ManifestError):
+    """A manifest asks for a version of a tool that the sandbox's image does not have.
+
+    `tool` is the toolchain's name, `word` its name for a person; `fits` tells whether a full version would do.
+    """
+
+    tool: str
+    word: str
+    fits: Callable[[str], bool]
 
 
 @dataclass(kw_only=True, eq=False)

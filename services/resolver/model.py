@@ -152,7 +152,8 @@ class Context:
     `toolchain` maps a tool to its full version ("python": "3.13.5"); `previous_lock` is the native lock of the last
     install of each ecosystem, whose versions are preferred. `given_lock` is the lock from which the sandbox was made:
     it decides what is installed. `registry_urls` maps the address of a door inside the sandbox to the public
-    registry's that it stands for; both end in `/`.
+    registry's that it stands for; both end in `/`. `images` maps the name of each image that the installation has to
+    its toolchain: it decides nothing, and is for what a person is told.
     """
 
     toolchain: Mapping[str, str]
@@ -161,6 +162,7 @@ class Context:
     previous_locks: Mapping[str, bytes] = field(default_factory=dict)
     given_lock: Lockfile | None = None
     registry_urls: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from services.resolver.errors import ManifestError, ToolchainError
+from services.resolver.images import offered
 from services.resolver.joined_locks import lock_for
 from services.resolver.lockfile import lock_to_json
 from services.resolver.model import InstallReport, PackageEvent, RenderedLock, RunReport, StageProgress
@@ -33,6 +35,17 @@ def plan_with(
     planner: Planner, files: Mapping[str, bytes], own: Sequence[str], target: Target, context: Context
 ) -> Plan:
     """Plan by one ecosystem; of a given lock of several projects, the part of the program's own counts."""
+    try:
+        return _planned(planner, files, own, target, context)
+    except ToolchainError as error:
+        # No planner knows of other images.
+        reason = error.reason + offered(context.images, error.tool, error.word, error.fits)
+        raise ManifestError(path=error.path, line=error.line, column=error.column, reason=reason) from error
+
+
+def _planned(
+    planner: Planner, files: Mapping[str, bytes], own: Sequence[str], target: Target, context: Context
+) -> Plan:
     if context.given_lock is None:
         return planner.plan(files, own, target, context)
     directory = target.project_directory or target.program.removeprefix("./").rpartition("/")[0]

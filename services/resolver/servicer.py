@@ -37,6 +37,7 @@ _LOG = structlog.get_logger()
 MAX_PATHS = 1_000_000
 MAX_PATH_CHARACTERS = 128 << 20
 MAX_LOCK_BYTES = 64 << 20
+MAX_IMAGES = 64
 MAX_OUTPUT_BYTES = 1 << 20
 MAX_RUN_OUTPUT_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
@@ -224,6 +225,7 @@ class PlanUpload:
             previous_locks=dict(self._header.previous_locks),
             given_lock=_lockfile(self._header),
             registry_urls=dict(self._header.registry_urls),
+            images={image.name: dict(image.toolchains) for image in self._header.images[:MAX_IMAGES]},
             options=options_of(self._header.options),
         )
         return MakePlan(

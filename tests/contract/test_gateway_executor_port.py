@@ -39,6 +39,9 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
 
         return await self._fake.write_file(header, chunks())
 
+    async def ListImages(self, _request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        return pb.ListImagesResponse(images=await self._fake.list_images())
+
     async def RunProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         async for event in self._fake.run_process(request):
             yield pb.RunProcessResponse(event=event)
@@ -112,6 +115,12 @@ async def sandbox_id(fake: FakeExecutor) -> str:
 
 def header(sandbox_id: str) -> pb.WriteFileHeader:
     return pb.WriteFileHeader(sandbox_id=sandbox_id, path="a", user=pb.USER_PROGRAM)
+
+
+async def test_images_are_listed(port: ExecutorPort, fake: FakeExecutor) -> None:
+    fake.images["go1.26"] = {"go": "1.26.6"}
+    found = [(image.name, image.is_default, dict(image.toolchains).get("go")) for image in await port.list_images()]
+    assert found == [("default", True, None), ("go1.26", False, "1.26.6")]
 
 
 async def test_written_file_is_surveyed(port: ExecutorPort, sandbox_id: str) -> None:

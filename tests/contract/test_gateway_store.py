@@ -40,6 +40,7 @@ SANDBOX = SandboxRecord(
     memory_bytes=2 << 30,
     pids=512,
     disk_bytes=7,
+    image="go1.26",
 )
 EXEC = ExecRecord(
     sandbox_id="sb_a", exec_id="ex_a", request=b"r", digest="d", create_time_ns=10, phase=1, last_sequence=1
@@ -320,6 +321,8 @@ async def test_locks_of_an_older_database_are_moved(tmp_path: Path) -> None:
     store = open_store(path)
     assert await store.environment("sb_a", "python", "f1") == ENVIRONMENT
     assert await store.present_lock("sb_a", "python", "f1") == ENVIRONMENT.lock_digest
+    (sandbox,) = await store.sandboxes()
+    assert sandbox.image == "default"
     await store.close()
 
 

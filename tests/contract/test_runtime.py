@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         directory = Path(name)
         if request.param == "fake":
             image = "an-image"
-            runtime: Runtime = FakeRuntime(images=[image])
+            runtime: Runtime = FakeRuntime(images=[image], recipes={image: "recipe"})
             other: Runtime = FakeRuntime(images=[image])
         else:
             image = request.getfixturevalue("sandbox_image")
@@ -145,3 +145,21 @@ async def test_a_missing_image_is_named(subject: Subject) -> None:
         await subject.runtime.check("no-such-image:none")
     with pytest.raises(ImageMissingError, match="make image"):
         await subject.runtime.create(subject.spec(image="no-such-image:none"))
+    with pytest.raises(ImageMissingError, match="no-such-image"):
+        await subject.runtime.recipe("no-such-image:none")
+
+
+async def test_an_image_says_which_recipe_it_is_of(subject: Subject) -> None:
+    expected = subject.image.partition(":")[2] or "recipe"
+    assert await subject.runtime.recipe(subject.image) == expected
+
+
+async def test_labels_tell_the_image_of_a_sandbox(subject: Subject) -> None:
+    spec = replace(subject.spec(), image_name="go1.26")
+    await subject.runtime.create(spec)
+    (status,) = await subject.runtime.list()
+    assert status.image_name == "go1.26"
+    # The workspace knows it too, whatever becomes of the container.
+    await subject.runtime.remove_container(spec.sandbox_id)
+    (status,) = await subject.runtime.list()
+    assert (status.has_container, status.image_name) == (False, "go1.26")

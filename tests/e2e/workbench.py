@@ -85,9 +85,9 @@ class Workbench:
         self._stub = GatewayServiceStub(self._channel)
         self._made: list[str] = []
 
-    def sandbox(self, files: Mapping[str, str | bytes], lock: pb.Lockfile | None = None) -> str:
+    def sandbox(self, files: Mapping[str, str | bytes], lock: pb.Lockfile | None = None, image: str = "") -> str:
         """A sandbox with these files, made from the lock if there is one."""
-        made = self.client.create(lock=lock).id
+        made = self.client.create(lock=lock, image=image).id
         self._made.append(made)
         self.put(made, files)
         return made

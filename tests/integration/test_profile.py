@@ -68,11 +68,12 @@ async def check(instance: str, made: Profile, asserted: Profile, image: str, dir
     """Asserts one profile of a container that was made with another; returns how many rows held."""
     runtime = DockerRuntime(instance=instance, profile=made, images=IMAGES)
     try:
-        rows = await assert_profile(runtime, asserted, image=image, limits=LIMITS, run_directory=directory)
+        found = await assert_profile(runtime, asserted, image=image, limits=LIMITS, run_directory=directory)
         assert await runtime.list() == []
     finally:
         await runtime.close()
-    return len(rows)
+    assert found.toolchains["python"].startswith("3.")
+    return len(found.rows)
 
 
 async def test_the_shipped_profile_holds(instance: str, sandbox_image: str, run_directory: Path) -> None:

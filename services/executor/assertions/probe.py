@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,18 @@ SHOWN_CHARACTERS = 200
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asserted:
+    """What an image was seen to be: rows that all hold, and the names and versions of its toolchains."""
+
+    rows: Sequence[Row]
+    toolchains: Mapping[str, str]
+
+
 async def assert_profile(
     runtime: Runtime, profile: Profile, *, image: str, limits: Limits, run_directory: Path
-) -> Sequence[Row]:
-    """Returns the rows, which all hold.
+) -> Asserted:
+    """Asserts every row inside a container of the image.
 
     Raises ProfileError naming the first row that does not hold, ProbeError if the probe gives no answer, EngineError,
     ImageMissingError, AgentUnavailableError.
@@ -60,8 +69,9 @@ async def assert_profile(
                 sandbox_id=PROBE_ID,
             )
             found += [_of_user(user, row) for row in rows(await _ask(agent, programs, user, wanted), wanted)]
+        toolchains = dict(agent.toolchains)
     _judge(found)
-    return found
+    return Asserted(rows=found, toolchains=toolchains)
 
 
 def _of_user(user: str, row: Row) -> Row:

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sandbox.image.recipe import RECIPE_LABEL
 from services.executor.errors import EngineError, ImageMissingError
 from services.executor.profile import Profile
 from services.executor.runtime.docker_container import container_settings
 from services.executor.runtime.engine import ConflictError, Engine, MissingError
 from services.executor.runtime.images import WorkspaceImages
 from services.executor.runtime.port import Quota, SandboxSpec, SandboxStatus
-from services.executor.runtime.volumes import LABEL_INSTANCE, LABEL_SANDBOX, Volumes
+from services.executor.runtime.volumes import LABEL_IMAGE, LABEL_INSTANCE, LABEL_SANDBOX, Volumes, Workspace
 
 LABEL_LIMITS = "dev.qila.limits"
 LABEL_PROFILE = "dev.qila.profile"
@@ -34,10 +35,15 @@ class DockerRuntime:
     async def check(self, image: str) -> None:
         """See the port."""
         await self._engine.call("answer", lambda api: api.ping())
+        await self.recipe(image)
+
+    async def recipe(self, image: str) -> str:
+        """See the port."""
         try:
-            await self._engine.call("inspect the sandbox image", lambda api: api.inspect_image(image))
+            found = await self._engine.call("inspect the sandbox image", lambda api: api.inspect_image(image))
         except MissingError:
             raise ImageMissingError(image) from None
+        return str((found["Config"]["Labels"] or {}).get(RECIPE_LABEL, ""))
 
     async def create(self, spec: SandboxSpec) -> None:
         """See the port."""
@@ -97,7 +103,9 @@ class DockerRuntime:
                 has_volume=sandbox_id in workspaces,
                 has_container=sandbox_id in container_of,
                 running=container_of.get(sandbox_id, {}).get("State") == "running",
-                create_time=workspaces.get(sandbox_id),
+                create_time=workspaces.get(sandbox_id, Workspace()).create_time,
+                image_name=container_of.get(sandbox_id, {}).get("Labels", {}).get(LABEL_IMAGE)
+                or workspaces.get(sandbox_id, Workspace()).image_name,
             )
             for sandbox_id in sorted(container_of.keys() | workspaces.keys())
         ]
@@ -136,6 +144,7 @@ class DockerRuntime:
             LABEL_INSTANCE: self._instance,
             LABEL_SANDBOX: spec.sandbox_id,
             LABEL_LIMITS: json.dumps(asdict(spec.limits), sort_keys=True),
+            LABEL_IMAGE: spec.image_name,
         }
 
     async def _make_container(self, spec: SandboxSpec, quota: Quota) -> None:

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from services.executor.images import DEFAULT_NAME
 from services.executor.profile import Limits
 
 
@@ -28,23 +29,28 @@ class Quota(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxSpec:
-    """What a sandbox is made of. `socket_directory` is mounted read-only into the container."""
+    """What a sandbox is made of. `socket_directory` is mounted read-only into the container.
+
+    `image` is what the engine knows it by, `image_name` the operator's name for it, which becomes a label.
+    """
 
     sandbox_id: str
     image: str
     limits: Limits
     socket_directory: Path
+    image_name: str = DEFAULT_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxStatus:
-    """What the engine's labels and states tell of one sandbox."""
+    """What the engine's labels and states tell of one sandbox; `image_name` is None where no label tells it."""
 
     sandbox_id: str
     has_volume: bool
     has_container: bool
     running: bool
     create_time: datetime.datetime | None
+    image_name: str | None = None
 
 
 class Runtime(Protocol):
@@ -52,6 +58,9 @@ class Runtime(Protocol):
 
     async def check(self, image: str) -> None:
         """Raises EngineError if the engine does not answer, ImageMissingError if it lacks the image."""
+
+    async def recipe(self, image: str) -> str:
+        """The recipe that an image says it was built from; empty if it says nothing. ImageMissingError."""
 
     async def use_quota(self, quota: Quota, image: str) -> str:
         """Tries whether a kind of quota holds here, with a program of the image; if so, it bounds the workspaces that

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from services.executor.runtime.port import Quota, SandboxSpec
 LABEL_INSTANCE: Final = "dev.qila.instance"
 LABEL_SANDBOX: Final = "dev.qila.sandbox"
 LABEL_CREATED: Final = "dev.qila.created"
+LABEL_IMAGE: Final = "dev.qila.image"
 
 _PROBE: Final = "probe"
 _PROBE_BYTES: Final = 16 << 20
@@ -30,6 +32,14 @@ head -c {2 * _PROBE_BYTES} /dev/zero >/sandbox/probe 2>/dev/null
 size=$(stat -c %s /sandbox/probe) && [ "$size" -gt 0 ] || exit 4
 [ "$size" -lt {2 * _PROBE_BYTES} ] || exit {_UNBOUNDED}
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """What a volume's labels tell of a workspace; None where they do not."""
+
+    create_time: datetime.datetime | None = None
+    image_name: str | None = None
 
 
 class Volumes:
@@ -72,15 +82,17 @@ class Volumes:
             await self._remove_volume(sandbox_id)
         await self._engine.in_thread(lambda: self._images.remove(sandbox_id))
 
-    async def workspaces(self) -> Mapping[str, datetime.datetime | None]:
-        """Every workspace of this installation, and when its volume was made, if that is known."""
-        found: dict[str, datetime.datetime | None] = {
-            name: None for name in await self._engine.in_thread(self._images.names) if is_sandbox_id(name)
-        }
+    async def workspaces(self) -> Mapping[str, Workspace]:
+        """Every workspace of this installation, and what its volume's labels tell."""
+        found = {name: Workspace() for name in await self._engine.in_thread(self._images.names) if is_sandbox_id(name)}
         for sandbox_id, volume in (await self._all()).items():
             if _quota_of(volume) is not Quota.LOOP or sandbox_id in found:
-                text = volume["Labels"].get(LABEL_CREATED)
-                found[sandbox_id] = datetime.datetime.fromisoformat(text) if text else None
+                labels = volume["Labels"]
+                text = labels.get(LABEL_CREATED)
+                found[sandbox_id] = Workspace(
+                    create_time=datetime.datetime.fromisoformat(text) if text else None,
+                    image_name=labels.get(LABEL_IMAGE),
+                )
         return found
 
     async def tidy(self) -> None:

@@ -20,7 +20,8 @@ class SandboxRecord:
 
     `plan_key` is the digest of all that the plan was made from; `plan` the resolver's serialised answer, without staged
     files;
-    `lock_digest` the SHA-256 of the lock that it was made with, empty if it was made without.
+    `lock_digest` the SHA-256 of the lock that it was made with, empty if it was made without; `image` the name of the
+    image that it was made from.
     """
 
     sandbox_id: str
@@ -33,6 +34,7 @@ class SandboxRecord:
     plan_key: str = ""
     plan: bytes = b""
     lock_digest: str = ""
+    image: str = "default"
 
 
 @dataclass(frozen=True, kw_only=True)

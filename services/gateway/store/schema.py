@@ -30,6 +30,7 @@ SANDBOXES = Table(
     Column("plan_key", Text, nullable=False),
     Column("plan", LargeBinary, nullable=False),
     Column("lock_digest", Text, nullable=False),
+    Column("image", Text, nullable=False),
 )
 
 GIVEN_LOCKS = Table(

@@ -61,7 +61,8 @@ PACKAGE_MENTIONS = (
     re.compile(rf"unrecognized import path \"{PATH}\""),
 )
 TOOLCHAIN_HINT = (
-    "a module needs a newer Go than this sandbox has: ask for an older version of it, in go.mod's `require`"
+    "a module needs a newer Go than this sandbox has: ask for an older version of it, in go.mod's `require`, or use an"
+    " image with a newer Go"
 )
 HASH_HINT = (
     "go.sum or the lock has another hash than what the registry sent: if the lock is right, do not use the module; if"

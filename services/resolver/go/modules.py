@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from services.resolver.errors import ToolchainError
 from services.resolver.go.mod_file import ModFile, read_go_mod, read_go_work
 from services.resolver.go.names import HOST_DEPTHS, covers, is_path, is_remote, language_of
 from services.resolver.go.sources import MOD, WORK, resolved
@@ -135,14 +136,24 @@ def _replaced_by_work(sources: Sources, work: ModFile, place: str) -> list[Modul
 
 
 def _check_toolchain(modules: Modules, toolchain: str) -> None:
-    """Raise ManifestError if a module needs a newer Go than there is."""
+    """Raise ToolchainError if a module needs a newer Go than there is."""
     files = [module.file for module in (modules.main, *modules.local)]
     for file in (*files, modules.work):
         if file is not None and file.go is not None and _is_newer(file.go.text, toolchain):
-            reason = f"go {file.go.text} is newer than this sandbox's Go {toolchain}, and no other is fetched"
-            raise file.error(
-                f"{reason}; write `go {toolchain}` or older, or use an image with a newer Go", file.go.line
-            )
+            raise _too_old(file, file.go, toolchain)
+
+
+def _too_old(file: ModFile, line: Place, toolchain: str) -> ToolchainError:
+    reason = f"go {line.text} is newer than this sandbox's Go {toolchain}, and no other is fetched"
+    advice = f"write `go {toolchain}` or older, or use an image with a newer Go"
+    return ToolchainError(
+        path=file.path,
+        line=line.line,
+        reason=f"{reason}; {advice}",
+        tool="go",
+        word="Go",
+        fits=lambda there: not _is_newer(line.text, there),
+    )
 
 
 def _newer_toolchains(modules: Modules, toolchain: str) -> list[Notice]:

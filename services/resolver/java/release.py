@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from services.resolver.errors import ManifestError
+from services.resolver.errors import ToolchainError
 
 RELEASE = re.compile(r"(?:1\.)?(\d{1,3})")
 
@@ -15,8 +15,11 @@ def release_of(java: str) -> int:
 
 
 def check_release(path: str, line: int, text: str, release: int) -> None:
-    """Raise ManifestError if a release is asked for that the sandbox's JDK, of `release`, does not know."""
+    """Raise ToolchainError if a release is asked for that the sandbox's JDK, of `release`, does not know."""
     match = RELEASE.match(text.strip())
     if match and int(match[1]) > release:
         reason = f"asks for Java {match[1]}, the sandbox has {release}: lower it, or use an image with a newer JDK"
-        raise ManifestError(path=path, reason=reason, line=line)
+        wanted = int(match[1])
+        raise ToolchainError(
+            path=path, reason=reason, line=line, tool="java", word="Java", fits=lambda java: release_of(java) >= wanted
+        )

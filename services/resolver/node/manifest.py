@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from services.resolver.images import offered
 from services.resolver.model import Notice, NoticeKind
 from services.resolver.node.engines import needs_newer
 from services.resolver.node.package import (
@@ -28,6 +29,7 @@ from services.resolver.paths import join
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from services.resolver.model import Context
     from services.resolver.node.detect import Detection
     from services.resolver.node.package import Package, Packages
     from services.resolver.node.table import PackageTable
@@ -168,17 +170,16 @@ def _is_optional_peer(package: Package, name: str) -> bool:
     return isinstance(entry, dict) and entry.get("optional") is True
 
 
-def manifest_notices(
-    manifest: Manifest, tree: Collection[str], table: PackageTable, toolchain: Mapping[str, str]
-) -> list[Notice]:
+def manifest_notices(manifest: Manifest, tree: Collection[str], table: PackageTable, context: Context) -> list[Notice]:
     """What a person should know about the manifest."""
     found = list(manifest.notices)
     found += settings_ignored(tree, (manifest.package.directory, manifest.root.directory))
     found += _foreign_overrides(manifest.root)
     wanted = manifest.package.mapping("engines").get("node")
-    if isinstance(wanted, str) and needs_newer(wanted, toolchain["node"]):
+    if isinstance(wanted, str) and needs_newer(wanted, context.toolchain["node"]):
         text = manifest.package.text
-        detail = f"it asks for Node {wanted[:80]}, the sandbox has {toolchain['node']}"
+        detail = f"it asks for Node {wanted[:80]}, the sandbox has {context.toolchain['node']}"
+        detail += offered(context.images, "node", "Node", lambda node: not needs_newer(wanted, node))
         kind = NoticeKind.SETTING_IGNORED
         line = text.line("engines", "node")
         found.append(Notice(kind=kind, path=text.path, line=line, subject="engines", detail=detail))

@@ -180,7 +180,7 @@ def _needs(workspace: Workspace, run: targets.Run, context: Context) -> Needs:
     root = root_of(packages, package, workspace.tree)
     development = wants_development(package, root, run, options.groups)
     manifest = read_manifest(packages, package, root, detection, development=development)
-    notices = [*passed_over, *manifest_notices(manifest, workspace.tree, package_table(), context.toolchain)]
+    notices = [*passed_over, *manifest_notices(manifest, workspace.tree, package_table(), context)]
     if run.program.path and not run.target.command:
         notices += unused_requirements(manifest.declared.values(), workspace, detection, package_table())
     return declared_needs(manifest, find_lock(workspace, manifest), detection, options, notices)

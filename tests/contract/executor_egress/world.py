@@ -15,6 +15,7 @@ from services.executor.audit import Audit
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
 from services.executor.egress.records import EgressRecord
+from services.executor.images import DEFAULT_NAME, Image, Images
 from services.executor.process import ProcessSpec
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
@@ -31,6 +32,11 @@ LIMITS = Limits(cpu_millis=1000, memory_bytes=1 << 30, pids=64)
 WELCOME = {"type": "welcome", "protocol": 1, "toolchains": {"python": "3.13.5"}, "processes": []}
 
 
+ONE_IMAGE = Images(Image(name=DEFAULT_NAME, reference="image"))
+# What the engine has beside it.
+IMAGES = ("older", "newer")
+
+
 @dataclass(kw_only=True)
 class ExecutorWorld:
     """One executor at a time in a directory; `restart` is a kill -9 and another one."""
@@ -41,10 +47,11 @@ class ExecutorWorld:
     doors: FakeDoors = field(init=False)
     sandboxes: Sandboxes = field(init=False)
     package_policy: str = ""
+    images: Images = ONE_IMAGE
     connections: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def start(self) -> None:
-        self.runtime = FakeRuntime(images=["image"], on_start=self._welcome)
+        self.runtime = FakeRuntime(images=["image", *IMAGES], on_start=self._welcome)
         await self._begin()
 
     async def restart(self) -> None:
@@ -54,7 +61,7 @@ class ExecutorWorld:
 
     async def _begin(self) -> None:
         settings = Settings(
-            image="image",
+            images=self.images,
             state_directory=self.directory / "state",
             run_directory=self.directory / "run",
             max_sandboxes=9,

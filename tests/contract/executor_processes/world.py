@@ -10,6 +10,7 @@ from qila.executor.v1 import executor_pb2_grpc
 from services.executor.audit import Audit
 from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
+from services.executor.images import DEFAULT_NAME, Image, Images
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
 from services.executor.runtime.port import Quota, Runtime
@@ -28,7 +29,7 @@ async def executor(
 ) -> AsyncIterator[executor_pb2_grpc.ExecutorServiceAsyncStub]:
     """One executor's life over a state directory; what runs in the sandboxes outlives it."""
     settings = Settings(
-        image=image,
+        images=Images(Image(name=DEFAULT_NAME, reference=image)),
         state_directory=directory / "state",
         run_directory=directory / "run",
         max_sandboxes=9,

@@ -55,6 +55,10 @@ class FakeGateway(GatewayServiceServicer):
         self.create_requests.append(request)
         return pb.CreateSandboxResponse(sandbox=pb.Sandbox(id=SANDBOX))
 
+    def ListImages(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        default = pb.Image(name="default", is_default=True, toolchains={"go": "1.27.3", "python": "3.13.5", "uv": "1"})
+        return pb.ListImagesResponse(images=[default, pb.Image(name="go1.26\x1b[2J", toolchains={"go": "1.26.6"})])
+
     def GetSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         return pb.GetSandboxResponse(sandbox=pb.Sandbox(id=SANDBOX, egress=self.policy))
 
@@ -399,3 +403,20 @@ def test_last_line_of_a_log_is_read_from_json(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     log.write_text('first\n{"event": "cannot start", "error": "port 1 is in use"}\n\n')
     assert last_words(log) == "cannot start: port 1 is in use"
+
+
+def test_images_are_listed(gateway: FakeGateway, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["images"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["default", "python", "3.13.5,", "go", "1.27.3"]
+    assert "\x1b" not in second
+    assert call(["images", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["toolchains"]["uv"] == "1"
+
+
+def test_an_image_is_asked_for_by_name(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("")
+    assert call(["create", "--image", "go1.26"]) == 0
+    assert call(["run", "--image", "go1.26", str(tmp_path / "main.py")]) == 0
+    assert call(["create"]) == 0
+    assert [request.image for request in gateway.create_requests] == ["go1.26", "go1.26", ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from services.executor.assertions import refused
 from services.executor.assertions.probe import PROBE_ID, assert_profile
 from services.executor.assertions.report import MAX_REPORT_BYTES, ReportError, read_report
 from services.executor.assertions.rows import Expectation, rows
+from services.executor.config import read_config
 from services.executor.errors import ExecutorError, ProbeError, ProfileError
 from services.executor.ids import is_sandbox_id
+from services.executor.images import Images
 from services.executor.profile import Limits, load_profile
 from services.executor.runtime.docker_container import masked_paths
 from services.executor.runtime.fake import FakeRuntime
 from services.executor.runtime.port import SandboxSpec
+from services.executor.startup import assert_profile_holds
+from services.rpc.config import Environment, StartError
 
 PROFILE = load_profile()
 LIMITS = Limits(cpu_millis=1500, memory_bytes=512 << 20, pids=64)
@@ -279,6 +283,9 @@ def test_a_report_of_another_shape_is_refused(text: bytes) -> None:
         read_report(text)
 
 
+WELCOME: dict[str, Any] = {"type": "welcome", "protocol": 1, "processes": []}
+
+
 class Sandboxd:
     """The agent of the fake engine's container: answers each start order with what the test says."""
 
@@ -286,10 +293,13 @@ class Sandboxd:
         self.answer = answer
         self.end: dict[str, Any] = {"kind": "exited", "code": 0}
         self.tasks: list[asyncio.Task[None]] = []
+        self.toolchains: dict[str, str] = {}
+        self.started: list[str] = []
 
     async def start(self, spec: SandboxSpec) -> None:
+        self.started.append(spec.image)
         reader, writer = await asyncio.open_unix_connection(spec.socket_directory / "control.sock")
-        writer.write(encode_frame({"type": "welcome", "protocol": 1, "toolchains": {}, "processes": []}))
+        writer.write(encode_frame({**WELCOME, "toolchains": self.toolchains}))
         self.tasks.append(asyncio.create_task(self.serve(reader, writer)))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -420,3 +430,61 @@ async def test_what_a_killed_executor_left_is_replaced(runtime: FakeRuntime) -> 
 
 def test_the_probes_id_is_one_that_the_engine_may_see() -> None:
     assert is_sandbox_id(PROBE_ID)
+
+
+NAMED = {"QILA_SANDBOX_IMAGE": "image", "QILA_IMAGES": "go1.26=older,also=older,java25=newer", "QILA_RUN_DIR": "/r"}
+RECIPES = {"image": "r1", "older": "r1", "newer": "r1", "foreign": "r2"}
+
+
+async def images_of(sandboxd: Sandboxd, *, recipes: Mapping[str, str] = RECIPES, **variables: str) -> Images:
+    """What an executor with these variables would offer."""
+    config = read_config(Environment({**NAMED, **variables}))
+    runtime = FakeRuntime(images=list(RECIPES), on_start=sandboxd.start, recipes=recipes)
+    return await assert_profile_holds(dataclasses.replace(config, run_directory=RUN), PROFILE, runtime, LIMITS)
+
+
+async def test_every_image_is_looked_at_once_and_tells_its_toolchains(sandboxd: Sandboxd) -> None:
+    sandboxd.toolchains = {"go": "1.26.6"}
+    images = await images_of(sandboxd)
+    assert [image.name for image in images.all()] == ["default", "go1.26", "also", "java25"]
+    assert images.find("go1.26").toolchains == {"go": "1.26.6"}
+    assert sandboxd.started == ["image", "older", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("images", "recipes", "words"),
+    [
+        ("x=absent", RECIPES, r"^QILA_IMAGES: x=absent: the sandbox image absent is not on this machine"),
+        ("x=foreign", RECIPES, r"^QILA_IMAGES: x=foreign: it is of recipe r2, QILA_SANDBOX_IMAGE is of r1; build"),
+        ("x=older", {"image": "r1"}, r"^QILA_IMAGES: x=older: it says of no recipe .*QILA_SANDBOX_IMAGE is of r1"),
+        ("x=older", {}, r"^QILA_IMAGES: x=older: it says of no recipe .*QILA_SANDBOX_IMAGE is of none"),
+    ],
+)
+async def test_an_image_that_is_not_of_the_recipe_stops_the_executor(
+    sandboxd: Sandboxd, images: str, recipes: Mapping[str, str], words: str
+) -> None:
+    with pytest.raises(StartError, match=words) as refused:
+        await images_of(sandboxd, recipes=recipes, QILA_IMAGES=images)
+    assert "\n" not in str(refused.value)
+    assert sandboxd.started == []
+
+
+async def test_an_image_behind_which_the_profile_does_not_hold_stops_the_executor(sandboxd: Sandboxd) -> None:
+    good_answer = sandboxd.answer
+
+    def answer(user: str) -> bytes:
+        report = json.loads(good_answer(user))
+        if sandboxd.started[-1] == "newer":
+            report["nameservers"] = ["192.0.2.1"]
+        return json.dumps(report).encode()
+
+    sandboxd.answer = answer
+    with pytest.raises(
+        StartError, match=r"^QILA_IMAGES: java25=newer: the sandbox profile does not hold: .*nameservers"
+    ):
+        await images_of(sandboxd)
+
+
+async def test_without_names_no_label_is_asked_for(sandboxd: Sandboxd) -> None:
+    images = await images_of(sandboxd, recipes={}, QILA_IMAGES="")
+    assert [image.name for image in images.all()] == ["default"]

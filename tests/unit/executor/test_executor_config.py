@@ -32,6 +32,12 @@ def test_connect_hosts_are_a_list_of_exact_names() -> None:
                           "plugins.example.org.", "plugins.example.org:443", "https://plugins.example.org",
                           "127.0.0.1", "0x7f.1", "[::1]", "localhost", "a.example b.example", "u@a.example")
         ],
+        *[
+            ("QILA_IMAGES", images)
+            for images in ("go", "go=", "=image", "go=a,", "go=a,go=b", "default=a", "Go=a", "-go=a", "../x=a",
+                           "go=a b", "go=-a", "go=a=b", f"{'g' * 65}=a", f"go={'a' * 256}",
+                           ",".join(f"i{number}=a" for number in range(33)))
+        ],
         *[("QILA_CONNECT_REGISTRIES", flag) for flag in ("yes", "1", "TRUE", "on")],
         ("QILA_MIRROR_CACHE_SIZE", "-1"),
     ],
@@ -45,3 +51,11 @@ def test_a_bad_value_stops_the_service(variable: str, value: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("", 10 << 30), ("0", 0), ("512MiB", 512 << 20)])
 def test_the_size_of_the_mirror_cache(text: str, size: int) -> None:
     assert read(QILA_MIRROR_CACHE_SIZE=text).mirror_cache_bytes == size
+
+
+def test_images_by_name() -> None:
+    assert read().images == {}
+    digest = f"registry.example.org:5000/qila@sha256:{'0' * 64}"
+    found = read(QILA_IMAGES=f"go1.26=qila-sandbox:go, java_25={digest}").images
+    assert found == {"go1.26": "qila-sandbox:go", "java_25": digest}
+    assert len(read(QILA_IMAGES=",".join(f"i{number}=a" for number in range(32))).images) == 32

@@ -14,6 +14,7 @@ from services.executor.egress.fake_doors import FakeDoors
 from services.executor.egress.policy import Ceiling
 from services.executor.errors import DiskLowError
 from services.executor.ids import mint_sandbox_id
+from services.executor.images import DEFAULT_NAME, Image, Images
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
 from services.executor.runtime.fake import FakeRuntime
@@ -89,7 +90,7 @@ class Host:
         self.disk = Disk(10)
         self.sandbox_id = mint_sandbox_id()
         settings = Settings(
-            image="image",
+            images=Images(Image(name=DEFAULT_NAME, reference="image")),
             state_directory=directory / "state",
             run_directory=directory / "run",
             max_sandboxes=5,

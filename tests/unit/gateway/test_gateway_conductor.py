@@ -422,3 +422,17 @@ async def test_removed_sandbox_ends_its_execs(world: World) -> None:
     await until(world, live, lambda event: event.HasField("output"))
     await world.conductor.forget_sandbox(world.sandbox_id)
     assert (await watching)[-1].ended.HasField("sandbox_lost")
+
+
+async def test_a_plan_is_told_of_all_images_and_uses_the_sandbox_s_own(world: World) -> None:
+    world.executor.images["py3.14"] = {"python": "3.14.1"}
+    world.sandbox.image = "py3.14"
+    await all_events(world, await world.conductor.start(program(world)))
+    header = world.resolver.headers[-1]
+    assert dict(header.toolchains) == {"python": "3.14.1"}
+    assert {image.name: dict(image.toolchains) for image in header.images} == world.executor.images
+    # Another image beside it is no reason for another plan.
+    world.executor.images["go1.26"] = {"go": "1.26.6"}
+    plans = world.resolver.plans
+    await all_events(world, await world.conductor.start(program(world)))
+    assert world.resolver.plans == plans

@@ -113,6 +113,21 @@ async def test_removed_sandbox_is_gone_and_removing_repeats(stub: Any, sandbox_i
     assert list((await stub.ListSandboxes(pb.ListSandboxesRequest())).sandboxes) == []
 
 
+async def test_images_are_listed_chosen_and_on_record(stub: Any, executor_fake: FakeExecutor) -> None:
+    executor_fake.images["go1.26"] = {"go": "1.26.6"}
+    listed = (await stub.ListImages(pb.ListImagesRequest())).images
+    assert [(image.name, image.is_default) for image in listed] == [("default", True), ("go1.26", False)]
+    assert dict(listed[1].toolchains) == {"go": "1.26.6"}
+    for asked, name in (("", "default"), ("go1.26", "go1.26")):
+        made = (await stub.CreateSandbox(pb.CreateSandboxRequest(image=asked))).sandbox
+        assert made.image == name
+        assert (await stub.GetSandbox(pb.GetSandboxRequest(sandbox_id=made.id))).sandbox.image == name
+    shown = {sandbox.image for sandbox in (await stub.ListSandboxes(pb.ListSandboxesRequest())).sandboxes}
+    assert shown == {"default", "go1.26"}
+    error = await refused(stub.CreateSandbox(pb.CreateSandboxRequest(image="debian:latest")))
+    assert (error.reason, error.message.endswith("default, go1.26")) == ("IMAGE_UNKNOWN", True)
+
+
 async def test_egress_policy_is_the_executor_s(stub: Any, sandbox_id: str, executor_fake: FakeExecutor) -> None:
     closed = pb.EgressPolicy(mode=pb.EGRESS_MODE_NONE)
     made = await stub.CreateSandbox(pb.CreateSandboxRequest(egress=closed))

@@ -134,6 +134,11 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.FromString,
                 _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/ListImages',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
         self.GetStorage = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/GetStorage',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetStorageRequest.SerializeToString,
@@ -149,7 +154,8 @@ class ExecutorServiceServicer:
         another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
         message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
         QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
-        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
+        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host. INVALID_ARGUMENT,
+        IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,8 +238,9 @@ class ExecutorServiceServicer:
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
         (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
         (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-        it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
-        is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+        it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
+        the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
+        before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,6 +334,13 @@ class ExecutorServiceServicer:
         the sandbox is in use. Not idempotent. NOT_FOUND: no such sandbox. FAILED_PRECONDITION, PORT_CLOSED: nothing listens
         there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
         INVALID_ARGUMENT: a port or a message that breaks its rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImages(self, request, context):
+        """The images that sandboxes can be made from, the default first. Each was looked at when the executor started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -441,6 +455,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.ConnectPort,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.SerializeToString,
+            ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesResponse.SerializeToString,
             ),
             'GetStorage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStorage,
@@ -988,6 +1007,33 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/ConnectPort',
             qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.ConnectPortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/ListImages',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ListImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,7 +44,8 @@ class ExecutorServiceStub:
     another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
     message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
     QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
-    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
+    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host. INVALID_ARGUMENT,
+    IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
     """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -83,8 +84,9 @@ class ExecutorServiceStub:
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
     (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
     (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-    it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
-    is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+    it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
+    the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
+    before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -142,6 +144,8 @@ class ExecutorServiceStub:
     there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
     INVALID_ARGUMENT: a port or a message that breaks its rule.
     """
+    ListImages: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListImagesRequest, _executor_pb2.ListImagesResponse]
+    """The images that sandboxes can be made from, the default first. Each was looked at when the executor started."""
     GetStorage: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]
     """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
@@ -153,7 +157,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
     message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
     QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
-    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
+    DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host. INVALID_ARGUMENT,
+    IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
     """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetSandboxRequest, _executor_pb2.GetSandboxResponse]  # type: ignore[assignment]
     """The sandbox as the engine's labels tell it, running or not. NOT_FOUND: no such sandbox in this installation."""
@@ -192,8 +197,9 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
     (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
     (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-    it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
-    is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+    it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
+    the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
+    before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]  # type: ignore[assignment]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -251,6 +257,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
     INVALID_ARGUMENT: a port or a message that breaks its rule.
     """
+    ListImages: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListImagesRequest, _executor_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """The images that sandboxes can be made from, the default first. Each was looked at when the executor started."""
     GetStorage: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetStorageRequest, _executor_pb2.GetStorageResponse]  # type: ignore[assignment]
     """Where the installation keeps workspaces, how they are bounded, and how much room the host has. For the operator."""
 
@@ -265,7 +273,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         another sandbox. INVALID_ARGUMENT: a limit out of range, or an egress policy that breaks a rule of EgressPolicy (the
         message names the host, and what the operator must do to allow it); nothing was made. FAILED_PRECONDITION,
         QUOTA_UNAVAILABLE: `limits.disk_bytes` was asked for, and this host cannot bound a workspace. RESOURCE_EXHAUSTED,
-        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host.
+        DISK_LOW: the host's disk is below its low-water mark; remove sandboxes, or make room on the host. INVALID_ARGUMENT,
+        IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
         """
 
     @_abc_1.abstractmethod
@@ -364,8 +373,9 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
         (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
         (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
-        it held is gone, remove the sandbox. Every call that starts a container may say so. SANDBOX_TOO_OLD: the sandbox's image
-        is from before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+        it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
+        the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
+        before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
         """
 
     @_abc_1.abstractmethod
@@ -477,6 +487,14 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         there. RESOURCE_EXHAUSTED: 64 connections are open to this sandbox. ABORTED, PORT_BROKEN: the program broke it off.
         INVALID_ARGUMENT: a port or a message that breaks its rule.
         """
+
+    @_abc_1.abstractmethod
+    def ListImages(
+        self,
+        request: _executor_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.ListImagesResponse, _abc.Awaitable[_executor_pb2.ListImagesResponse]]:
+        """The images that sandboxes can be made from, the default first. Each was looked at when the executor started."""
 
     @_abc_1.abstractmethod
     def GetStorage(

@@ -44,6 +44,11 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxResponse.FromString,
                 _registered_method=True)
+        self.ListImages = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/ListImages',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesResponse.FromString,
+                _registered_method=True)
         self.ListSandboxes = channel.unary_unary(
                 '/qila.gateway.v1.GatewayService/ListSandboxes',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListSandboxesRequest.SerializeToString,
@@ -158,7 +163,7 @@ class GatewayServiceServicer:
         """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
         message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
         `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
-        room on the host.
+        room on the host. INVALID_ARGUMENT, IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,6 +171,13 @@ class GatewayServiceServicer:
 
     def GetSandbox(self, request, context):
         """One sandbox, with its egress policy. NOT_FOUND: no such sandbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImages(self, request, context):
+        """The images that sandboxes can be made from, with the versions of their toolchains, the default first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -376,6 +388,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxResponse.SerializeToString,
             ),
+            'ListImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImages,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesResponse.SerializeToString,
+            ),
             'ListSandboxes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSandboxes,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListSandboxesRequest.FromString,
@@ -536,6 +553,33 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/GetSandbox',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.GetSandboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/ListImages',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ListImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,10 +41,12 @@ class GatewayServiceStub:
     """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
     message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
     `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
-    room on the host.
+    room on the host. INVALID_ARGUMENT, IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
     """
     GetSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]
     """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
+    ListImages: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListImagesRequest, _gateway_pb2.ListImagesResponse]
+    """The images that sandboxes can be made from, with the versions of their toolchains, the default first."""
     ListSandboxes: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListSandboxesRequest, _gateway_pb2.ListSandboxesResponse]
     """Newest first. Egress policies are left out: GetSandbox tells them."""
     RemoveSandbox: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RemoveSandboxRequest, _gateway_pb2.RemoveSandboxResponse]
@@ -156,10 +158,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
     message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
     `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
-    room on the host.
+    room on the host. INVALID_ARGUMENT, IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
     """
     GetSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetSandboxRequest, _gateway_pb2.GetSandboxResponse]  # type: ignore[assignment]
     """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
+    ListImages: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListImagesRequest, _gateway_pb2.ListImagesResponse]  # type: ignore[assignment]
+    """The images that sandboxes can be made from, with the versions of their toolchains, the default first."""
     ListSandboxes: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListSandboxesRequest, _gateway_pb2.ListSandboxesResponse]  # type: ignore[assignment]
     """Newest first. Egress policies are left out: GetSandbox tells them."""
     RemoveSandbox: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RemoveSandboxRequest, _gateway_pb2.RemoveSandboxResponse]  # type: ignore[assignment]
@@ -274,7 +278,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a sandbox and starts it. Not idempotent. INVALID_ARGUMENT: a field breaks its rule; of the egress policy, the
         message names the host and what the operator must do to allow it. FAILED_PRECONDITION, QUOTA_UNAVAILABLE:
         `limits.disk_bytes` was asked for, and the host cannot bound a workspace. RESOURCE_EXHAUSTED, DISK_LOW: too little
-        room on the host.
+        room on the host. INVALID_ARGUMENT, IMAGE_UNKNOWN: no image has that name; the message lists those that there are.
         """
 
     @_abc_1.abstractmethod
@@ -284,6 +288,14 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.GetSandboxResponse, _abc.Awaitable[_gateway_pb2.GetSandboxResponse]]:
         """One sandbox, with its egress policy. NOT_FOUND: no such sandbox."""
+
+    @_abc_1.abstractmethod
+    def ListImages(
+        self,
+        request: _gateway_pb2.ListImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.ListImagesResponse, _abc.Awaitable[_gateway_pb2.ListImagesResponse]]:
+        """The images that sandboxes can be made from, with the versions of their toolchains, the default first."""
 
     @_abc_1.abstractmethod
     def ListSandboxes(

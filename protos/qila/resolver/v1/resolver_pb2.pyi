@@ -492,6 +492,7 @@ class PlanHeader(_message.Message):
     GIVEN_LOCK_FIELD_NUMBER: _builtins.int
     REGISTRY_URLS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     ALL_PROJECTS_FIELD_NUMBER: _builtins.int
     package_policy: _builtins.str
     """Digest of the operator's package policy; part of the fingerprint."""
@@ -523,6 +524,12 @@ class PlanHeader(_message.Message):
 
     @_builtins.property
     def options(self) -> Global___PlanOptions: ...
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """What images the installation has, at most 64. They decide nothing: an error about the version of a tool names those
+        that would do.
+        """
+
     def __init__(
         self,
         *,
@@ -534,15 +541,61 @@ class PlanHeader(_message.Message):
         given_lock: Global___Lockfile | None = ...,
         registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         options: Global___PlanOptions | None = ...,
+        images: _abc.Iterable[Global___Image] | None = ...,
         all_projects: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "given_lock", b"given_lock", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "given_lock", b"given_lock", "images", b"images", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlanHeader: _TypeAlias = PlanHeader  # noqa: Y015
+
+@_typing.final
+class Image(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ToolchainsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TOOLCHAINS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def toolchains(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As PlanHeader's."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        toolchains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "toolchains", b"toolchains"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class FileStart(_message.Message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement
@@ -15,6 +16,7 @@ from services.resolver.python.environment import UnreadableMarkerError, holds
 from services.resolver.python.locks.graph import Edge, Node, reached
 from services.resolver.python.locks.model import FROM_ELSEWHERE, Lock, marker_of, one_of_each, package_tables, pin_of
 from services.resolver.python.manifests.poetry import allows
+from services.resolver.python.manifests.project import left_out
 from services.resolver.python.manifests.toml_file import read_toml
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ def read_poetry_lock(path: str, raw: bytes, wanted: LockRequest) -> Lock:
     tables = package_tables(toml, "package")
     python = toml.get("metadata", "python-versions")
     if isinstance(python, str) and not allows(toml, python, wanted.request.python, "metadata", "python-versions"):
-        reason = f"python-versions {python[:80]!r} leaves out Python {wanted.request.python}, which the sandbox has"
-        raise toml.error(reason, "metadata", "python-versions")
+        wish, line = f"python-versions {python[:80]!r}", toml.line("metadata", "python-versions")
+        raise left_out(path, line, wish, wanted.request.python, partial(allows, toml, python))
     nodes: dict[str, list[Node]] = {}
     names = {str(canonicalize_name(str(table.get("name")))) for table, _ in tables}
     # What is not in the lock at all has drifted, which is not for a reader to judge.

@@ -10,6 +10,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from services.resolver.python.environment import UnreadableMarkerError, parse_marker
+from services.resolver.python.manifests.project import left_out
 from services.resolver.python.manifests.requirements_file import NO_URL, Declared, parse_requirement, try_marker
 from services.resolver.python.manifests.toml_file import MAX_ENTRIES
 
@@ -36,8 +37,8 @@ def main_requirements(toml: TomlFile, request: Request) -> list[Declared]:
     """What is always installed; raises ManifestError, also if the project refuses the sandbox's Python."""
     python = toml.get(*TABLE, DEPENDENCIES, PYTHON)
     if isinstance(python, str) and not allows(toml, python, request.python, *TABLE, DEPENDENCIES, PYTHON):
-        reason = f"python {python[:80]!r} leaves out Python {request.python}, which the sandbox has"
-        raise toml.error(reason, *TABLE, DEPENDENCIES, PYTHON)
+        wish, line = f"python {python[:80]!r}", toml.line(*TABLE, DEPENDENCIES, PYTHON)
+        raise left_out(toml.path, line, wish, request.python, partial(allows, toml, python))
     return _section(toml, request, *TABLE, DEPENDENCIES)
 
 

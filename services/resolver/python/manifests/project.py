@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from services.resolver.errors import ManifestError
+from services.resolver.errors import ManifestError, ToolchainError
 from services.resolver.python.manifests.requirements_file import MAX_LINES, Declared
 
 if TYPE_CHECKING:
@@ -88,5 +88,10 @@ def check_python(path: str, line: int, wanted: object, request: Request, key: st
         reason = f"{key} is not a version specifier: {str(wanted)[:80]!r}"
         raise ManifestError(path=path, line=line, reason=reason) from error
     if request.python not in specifiers:
-        reason = f"{key} {str(wanted)[:80]!r} leaves out Python {request.python}, which the sandbox has"
-        raise ManifestError(path=path, line=line, reason=reason)
+        raise left_out(path, line, f"{key} {str(wanted)[:80]!r}", request.python, specifiers.contains)
+
+
+def left_out(path: str, line: int, wish: str, python: str, fits: Callable[[str], bool]) -> ToolchainError:
+    """What refuses the sandbox's Python: `wish` words it, `fits` tells of another full version whether it would do."""
+    reason = f"{wish} leaves out Python {python}, which the sandbox has"
+    return ToolchainError(path=path, line=line, reason=reason, tool="python", word="Python", fits=fits)
