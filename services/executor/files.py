@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ ENTRY_FIELDS = 5
 MAX_LIST_ROWS = 10_000
 MAX_LIST_BYTES = 2 << 20
 MAX_UNMANAGED = 64
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,10 @@ class Unmanaged:
 
 @dataclass(frozen=True, kw_only=True)
 class SurveySummary:
-    """What a survey says beside its entries."""
+    """What a survey says beside its entries. `unchanged`: they were not listed, the digest is the known one."""
 
     digest: str
+    unchanged: bool
     file_count: int
     skipped_count: int
     environments: Sequence[Environment]
@@ -184,14 +187,25 @@ async def link(agent: Agent, *, path: str, target: str, user: str) -> None:
         await call.result()
 
 
-async def survey(agent: Agent) -> AsyncIterator[Sequence[SurveyEntry] | SurveySummary]:
-    """Batches of entries, the summary last."""
-    async with agent.call("survey", user="program") as call:
+async def survey(agent: Agent, known_digest: str = "") -> AsyncIterator[Sequence[SurveyEntry] | SurveySummary]:
+    """Batches of entries, the summary last; the summary alone if its digest is the known one. InvalidFieldError."""
+    if known_digest and not _DIGEST.fullmatch(known_digest):
+        raise InvalidFieldError("known_digest", "must be empty, or a survey's digest: 64 lower-case hexadecimal digits")
+    listed = 0
+    async with agent.call("survey", user="program", known=known_digest) as call:
         while (item := await call.next()) is not None:
-            yield [_survey_entry(row) for row in list_field(item[0], "entries")]
+            entries = [_survey_entry(row) for row in list_field(item[0], "entries")]
+            listed += len(entries)
+            yield entries
         result = await call.result()
+        digest = text_field(result, "digest")
+        # An older sandboxd lists them all the same.
+        unchanged = not listed and bool(known_digest) and digest == known_digest
+        if not unchanged and listed != count_field(result, "file_count"):
+            raise ProtocolError("a survey that lists other files than it counts")
         yield SurveySummary(
-            digest=text_field(result, "digest"),
+            digest=digest,
+            unchanged=unchanged,
             file_count=count_field(result, "file_count"),
             skipped_count=count_field(result, "skipped_count"),
             environments=[_environment(row) for row in list_field(result, "environments")],

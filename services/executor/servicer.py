@@ -144,7 +144,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         """See the proto."""
         with wire_errors():
             sandbox = await self._sandboxes.ready(request.sandbox_id)
-            async for batch in files.survey(sandbox.agent):
+            async for batch in files.survey(sandbox.agent, request.known_digest):
                 if isinstance(batch, files.SurveySummary):
                     summary = self._pack_summary(batch, sandbox)
                     yield pb.SurveyWorkspaceResponse(summary=summary)
@@ -409,6 +409,7 @@ def _pack_summary(
 ) -> pb.SurveySummary:
     return pb.SurveySummary(
         digest=summary.digest,
+        unchanged=summary.unchanged,
         file_count=summary.file_count,
         skipped_count=summary.skipped_count,
         environments=[

@@ -12,6 +12,7 @@ from qila.executor.v1 import executor_pb2_grpc
 from services.gateway.ports import StdinPart, Survey
 from services.gateway.wire import send_stream
 from services.rpc.channel import Channel, translated
+from services.rpc.errors import ErrorCode, QilaError
 
 PEER: Final = "executor"
 # A sandbox that is made or woken may have to wait for a container.
@@ -53,15 +54,23 @@ class ExecutorClient:
         with translated(PEER):
             await self._stub.RemoveSandbox(request, timeout=_SLOW_SECONDS)
 
-    async def survey(self, sandbox_id: str) -> Survey:
+    async def survey(self, sandbox_id: str, known_digest: str = "") -> Survey:
         entries: list[executor.SurveyEntry] = []
-        summary = executor.SurveySummary()
-        request = executor.SurveyWorkspaceRequest(sandbox_id=sandbox_id)
-        with translated(PEER):
-            async for response in self._stub.SurveyWorkspace(request, timeout=_SLOW_SECONDS):
-                entries.extend(response.entries)
-                if response.HasField("summary"):
-                    summary = response.summary
+        request = executor.SurveyWorkspaceRequest(sandbox_id=sandbox_id, known_digest=known_digest)
+        call = self._stub.SurveyWorkspace(request, timeout=_SLOW_SECONDS)
+        summary = None
+        try:
+            with translated(PEER):
+                async for response in call:
+                    entries.extend(response.entries)
+                    if response.HasField("summary"):
+                        # The last one; whoever waits for the survey need not wait for the stream's end.
+                        summary = response.summary
+                        break
+        finally:
+            _leave(call, ended=summary is not None)
+        if summary is None:
+            raise QilaError(ErrorCode.INTERNAL, "SURVEY_INCOMPLETE", f"{PEER} ended a survey without its summary")
         return Survey(entries=entries, summary=summary)
 
     async def write_file(
@@ -191,9 +200,16 @@ async def _events(call: Any) -> AsyncGenerator[executor.ProcessEvent, None]:
                 ended = response.event.HasField("ended")
                 yield response.event
     finally:
-        # A watcher that leaves must not leave its stream behind. Behind the process's end the executor closes it by
-        # itself: to cancel it then costs both sides more than to let it.
-        if ended:
-            asyncio.get_running_loop().call_later(_CLOSING_SECONDS, call.cancel)
-        else:
-            call.cancel()
+        _leave(call, ended=ended)
+
+
+def _leave(call: Any, *, ended: bool) -> None:
+    """Closes a stream: who leaves must not leave it behind.
+
+    Behind what the executor says last it closes the stream by itself: to cancel it then costs both sides more than to
+    let it.
+    """
+    if ended:
+        asyncio.get_running_loop().call_later(_CLOSING_SECONDS, call.cancel)
+    else:
+        call.cancel()

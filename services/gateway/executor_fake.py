@@ -118,7 +118,7 @@ class FakeExecutor:
         if removed is not None:
             removed.bell.ring()
 
-    async def survey(self, sandbox_id: str) -> Survey:
+    async def survey(self, sandbox_id: str, known_digest: str = "") -> Survey:
         sandbox = self._sandbox(sandbox_id)
         entries = [
             executor.SurveyEntry(path=path, size=len(content))
@@ -128,6 +128,7 @@ class FakeExecutor:
         digest = hashlib.sha256(repr([(e.path, sandbox.files[e.path]) for e in entries]).encode()).hexdigest()
         summary = executor.SurveySummary(
             digest=digest,
+            unchanged=digest == known_digest,
             file_count=len(entries),
             toolchains=self.images[sandbox.image],
             package_policy=self.package_policy,
@@ -140,7 +141,7 @@ class FakeExecutor:
             if path.startswith(".qila/env/") and parts[-1] == ".complete":
                 current = sandbox.links.get(f".qila/current/{parts[2]}") == f"../env/{parts[2]}/{parts[3]}"
                 summary.environments.add(ecosystem=parts[2], fingerprint=parts[3], current=current)
-        return Survey(entries=entries, summary=summary)
+        return Survey(entries=[] if summary.unchanged else entries, summary=summary)
 
     async def write_file(
         self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]

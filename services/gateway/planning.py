@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ _MAX_TOTAL_BYTES: Final = 64 << 20
 _MAX_PREVIOUS_LOCK_BYTES: Final = 1 << 20
 # What is kept of a plan: a PlanResponse. Earlier versions of Qila kept a Plan.
 _KEPT_FORMAT: Final = b"2"
+_RECENT_PLANS: Final = 512
+_MAX_RECENT_PLAN_BYTES: Final = 128 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,30 @@ class Resolution:
         return self.installed and all(other.installed for other in self.others)
 
 
+class RecentPlans:
+    """Serialised plans, in memory: a sandbox's record has the last one alone, and programs are run in turn."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+
+    def of(self, sandbox_id: str, key: str) -> bytes | None:
+        """The plan that was made for this key."""
+        plan = self._plans.get((sandbox_id, key))
+        if plan is not None:
+            self._plans.move_to_end((sandbox_id, key))
+        return plan
+
+    def keep(self, sandbox_id: str, key: str, plan: bytes) -> None:
+        """Keeps a plan, unless it is large, and forgets the one that was not asked for the longest time."""
+        if len(plan) > _MAX_RECENT_PLAN_BYTES:
+            return
+        self._plans[sandbox_id, key] = plan
+        if len(self._plans) > _RECENT_PLANS:
+            self._plans.popitem(last=False)
+
+
 class Planner:
-    """Makes plans; an unchanged workspace gets its last one without the resolver's help."""
+    """Makes plans; an unchanged workspace gets its last ones without the resolver's help."""
 
     def __init__(
         self, executor_port: ExecutorPort, resolver_port: ResolverPort, store: Store, *, install_scripts: bool
@@ -51,6 +76,7 @@ class Planner:
         self._resolver = resolver_port
         self._store = store
         self._install_scripts = install_scripts
+        self._recent = RecentPlans()
 
     async def resolve(self, sandbox: SandboxRecord, request: pb.ExecRequest, added: Sequence[str] = ()) -> Resolution:
         """Surveys the workspace and plans the program.
@@ -63,26 +89,26 @@ class Planner:
         Raises:
             QilaError: as the executor and the resolver said; the program was not started.
         """
-        survey = await self._executor.survey(sandbox.sandbox_id)
-        header = resolver.PlanHeader(
-            target=_target(request.program, sandbox.language),
-            toolchains=survey.summary.toolchains,
-            package_policy=survey.summary.package_policy,
-            registry_urls=survey.summary.registry_urls,
-            options=self._options(request, added),
-            all_projects=request.install_all,
-        )
+        survey = await self._executor.survey(sandbox.sandbox_id, _surveyed(sandbox.plan_key))
+        header = self._header(sandbox, request, added, survey.summary)
         key = _plan_key(header, survey.summary.digest, sandbox.lock_digest)
-        if key == sandbox.plan_key:
-            kept = resolver.PlanResponse.FromString(sandbox.plan)
-            found = await self._standing_of_all(sandbox.sandbox_id, kept, survey)
+        kept = sandbox.plan if key == sandbox.plan_key else self._recent.of(sandbox.sandbox_id, key)
+        if kept is not None:
+            plans = resolver.PlanResponse.FromString(kept)
+            found = await self._standing_of_all(sandbox.sandbox_id, plans, survey)
             if found.all_installed:
                 return found
+        if survey.summary.unchanged:
+            # Something else is asked of the same files, or what they need is gone: now the entries are wanted.
+            survey = await self._executor.survey(sandbox.sandbox_id)
+            header = self._header(sandbox, request, added, survey.summary)
+            key = _plan_key(header, survey.summary.digest, sandbox.lock_digest)
         made = await self._plan(sandbox, header, survey)
         kept = resolver.PlanResponse(
             plan=without_staged(made.plan), projects=[without_staged(item) for item in made.projects]
-        )
-        await self._store.save_plan(sandbox.sandbox_id, key, kept.SerializeToString())
+        ).SerializeToString()
+        await self._store.save_plan(sandbox.sandbox_id, key, kept)
+        self._recent.keep(sandbox.sandbox_id, key, kept)
         return await self._standing_of_all(sandbox.sandbox_id, made, survey)
 
     async def _standing_of_all(self, sandbox_id: str, plans: resolver.PlanResponse, survey: Survey) -> Resolution:
@@ -103,6 +129,18 @@ class Planner:
         """Names a program and what is wanted beside it, whatever the workspace holds."""
         header = resolver.PlanHeader(target=_target(request.program, ""), options=self._options(request, ()))
         return hashlib.sha256(header.SerializeToString(deterministic=True)).hexdigest()
+
+    def _header(
+        self, sandbox: SandboxRecord, request: pb.ExecRequest, added: Sequence[str], summary: executor.SurveySummary
+    ) -> resolver.PlanHeader:
+        return resolver.PlanHeader(
+            target=_target(request.program, sandbox.language),
+            toolchains=summary.toolchains,
+            package_policy=summary.package_policy,
+            registry_urls=summary.registry_urls,
+            options=self._options(request, added),
+            all_projects=request.install_all,
+        )
 
     def _options(self, request: pb.ExecRequest, added: Sequence[str]) -> resolver.PlanOptions:
         return resolver.PlanOptions(
@@ -188,5 +226,12 @@ def _target(program: pb.Program, language: str) -> resolver.Target:
 
 
 def _plan_key(header: resolver.PlanHeader, survey_digest: str, lock_digest: str) -> str:
-    parts = [_KEPT_FORMAT, survey_digest.encode(), lock_digest.encode(), header.SerializeToString(deterministic=True)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    """Of all that a plan is made from; begins with the survey's digest, which `_surveyed` finds in it."""
+    parts = [_KEPT_FORMAT, lock_digest.encode(), header.SerializeToString(deterministic=True)]
+    return survey_digest + ":" + hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _surveyed(plan_key: str) -> str:
+    """The digest of the survey that the plan was made from; empty if the key does not tell it."""
+    digest, _, rest = plan_key.partition(":")
+    return digest if rest else ""

@@ -18,7 +18,7 @@ StdinPart = executor.StdinChunk | executor.StdinEnd
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """All batches of a survey."""
+    """All batches of a survey; no entries if its digest was known."""
 
     entries: Sequence[executor.SurveyEntry]
     summary: executor.SurveySummary
@@ -37,7 +37,7 @@ class ExecutorPort(Protocol):
 
     async def remove_sandbox(self, sandbox_id: str) -> None: ...
 
-    async def survey(self, sandbox_id: str) -> Survey: ...
+    async def survey(self, sandbox_id: str, known_digest: str = "") -> Survey: ...
 
     async def write_file(
         self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]

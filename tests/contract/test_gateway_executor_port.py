@@ -73,7 +73,7 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
         return pb.SignalProcessResponse()
 
     async def SurveyWorkspace(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
-        survey = await self._fake.survey(request.sandbox_id)
+        survey = await self._fake.survey(request.sandbox_id, request.known_digest)
         for entry in survey.entries:
             yield pb.SurveyWorkspaceResponse(entries=[entry])
         yield pb.SurveyWorkspaceResponse(summary=survey.summary)
@@ -132,6 +132,12 @@ async def test_written_file_is_surveyed(port: ExecutorPort, sandbox_id: str) -> 
     survey = await port.survey(sandbox_id)
     assert [(entry.path, entry.size) for entry in survey.entries] == [("a", 6)]
     assert survey.summary.file_count == 1
+    again = await port.survey(sandbox_id, survey.summary.digest)
+    assert (again.summary.unchanged, again.entries) == (True, [])
+    assert again.summary.file_count == 1
+    await port.write_file(header(sandbox_id), chunks())
+    other = await port.survey(sandbox_id, "0" * 64)
+    assert (other.summary.unchanged, len(other.entries)) == (False, 1)
 
 
 async def test_source_that_fails_breaks_the_write_off(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:

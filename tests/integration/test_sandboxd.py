@@ -305,6 +305,37 @@ def test_link_and_survey(sandbox: Sandbox) -> None:
     assert sandbox.call("survey")[0]["digest"] != result["digest"]
 
 
+def test_a_survey_that_is_known_has_no_rows(sandbox: Sandbox) -> None:
+    sandbox.run("sh", "-c", "echo 1 > main.py")
+    first, rows = sandbox.call("survey", known="")
+    assert rows
+    again, rows_again = sandbox.call("survey", known=first["digest"])
+    assert (again | {"call": first["call"]}, rows_again) == (first, [])
+    sandbox.run("sh", "-c", "echo 2 > main.py")
+    second, rows = sandbox.call("survey", known=first["digest"])
+    assert rows
+    assert second["digest"] != first["digest"]
+
+
+def test_programs_cannot_get_at_the_survey_that_waits(sandbox: Sandbox) -> None:
+    script = (
+        "import glob, os, signal\n"
+        "waiting = [p for p in glob.glob('/proc/[0-9]*') if open(p + '/comm').read() == 'survey\\n']\n"
+        "print(len(waiting))\n"
+        "def attempt(what):\n"
+        "    try: what(); print('done')\n"
+        "    except OSError as error: print(type(error).__name__)\n"
+        "for p in waiting:\n"
+        "    attempt(lambda: os.listdir(p + '/fd'))\n"
+        "    attempt(lambda: open(p + '/mem', 'rb'))\n"
+        "    attempt(lambda: os.kill(int(p[6:]), signal.SIGKILL))\n"
+    )
+    while (output := sandbox.run("python3", "-c", script)[1]) == b"0\n":
+        continue
+    assert output == b"1\n" + b"PermissionError\n" * 3
+    assert sandbox.call("survey")[0]["type"] == "result"
+
+
 def test_kill_user_kills_the_installer_alone(sandbox: Sandbox) -> None:
     program = sandbox.start("sleep", "1000")
     installer = sandbox.start("sh", "-c", "setsid sleep 1000 & echo forked; sleep 1000", user="install")

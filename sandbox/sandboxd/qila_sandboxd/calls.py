@@ -1,4 +1,4 @@
-"""Calls of the executor: one forked child each, whose frames the first process checks and carries."""
+"""Calls of the executor: one child each, whose frames the first process checks and carries."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from .files import OPERATIONS, answer
 from .frames import Decoder, FrameError, Header, encode
 from .loop import READ, WRITE, Loop, Timer
 from .paths import WORKSPACE
+from .surveying import Surveys
 from .sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SURVEY = "survey"
 _ANSWERS = frozenset({"data", "result", "error"})
 MAXIMUM_CALLS = 32
 _MAXIMUM_WAITING_BYTES = 8 << 20
@@ -27,6 +29,8 @@ FULL_BYTES = 1 << 20
 _STALLED_SECONDS = 10.0
 _SWEEP_SECONDS = 5.0
 _RECEIVE_BYTES = 1 << 18
+# By then what waits for the survey is most likely under way.
+_SPARE_SECONDS = 0.1
 
 
 class Call:
@@ -71,6 +75,8 @@ class Calls:
         self._running: dict[int, Call] = {}
         self._waiting: collections.OrderedDict[int, Call] = collections.OrderedDict()
         self._paused = False
+        self._surveys = Surveys()
+        self._surveys.prepare()
 
     @property
     def is_full(self) -> bool:
@@ -84,7 +90,7 @@ class Calls:
             raise FrameError(f"call {call.number} is under way")
         if header["op"] == "kill_user":
             self._kill_user(call)
-        elif header["op"] not in OPERATIONS:
+        elif header["op"] not in OPERATIONS and header["op"] != _SURVEY:
             self._fail(call, "io", "no such operation")
         else:
             self._waiting[call.number] = call
@@ -126,21 +132,23 @@ class Calls:
     def _start_waiting(self) -> None:
         while self._waiting and len(self._running) < MAXIMUM_CALLS:
             _, call = self._waiting.popitem(last=False)
-            ours, theirs = socket.socketpair()
-            user = linux.USERS[call.header["user"]]
             try:
-                call.child = forking.fork(_child(theirs, user, call.header), {theirs.fileno()})
+                call.child, ours = self._start_child(call.header)
             except OSError as error:
-                ours.close()
                 self._fail(call, "io", f"no new process: {error.strerror}")
                 continue
-            finally:
-                theirs.close()
             ours.setblocking(False)
             call.connection = ours
             call.callback = functools.partial(self.ready, call)
             self._running[call.number] = call
             self._flush(call)
+
+    def _start_child(self, header: Header) -> tuple[int, socket.socket]:
+        if header["op"] == _SURVEY:
+            survey = self._surveys.start(header.get("known", ""))
+            self._loop.later(_SPARE_SECONDS, self._surveys.prepare)
+            return survey.process, survey.connection
+        return _fork(header)
 
     def _fail(self, call: Call, kind: str, message: str) -> None:
         self._send({"type": "error", "call": call.number, "kind": kind, "message": message}, b"")
@@ -237,6 +245,17 @@ class Calls:
             self._send({"type": "result", "call": call.number, "killed": killed}, b"")
         else:
             self._fail(call, "io", "processes of `install` are left after the kill")
+
+
+def _fork(header: Header) -> tuple[int, socket.socket]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            child = _child(theirs, linux.USERS[header["user"]], header)
+            return forking.fork(child, {theirs.fileno()}), ours
+        except OSError:
+            ours.close()
+            raise
 
 
 def _child(connection: socket.socket, user: int, header: Header) -> Callable[[], None]:

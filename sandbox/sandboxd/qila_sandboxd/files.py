@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from .frames import MAXIMUM_PAYLOAD, Channel, Header
 from .paths import CallError, checked, from_os_error
 from .sealing import seal
-from .survey import survey
 
 if TYPE_CHECKING:
     import socket
@@ -208,10 +207,6 @@ def _link(_answers: Answers, root: str, call: Header) -> Header:
     return {}
 
 
-def _survey(answers: Answers, root: str, _call: Header) -> Header:
-    return survey(root, lambda entries: answers.data({"entries": entries}))
-
-
 def _seal(_answers: Answers, root: str, _call: Header) -> Header:
     seal(root)
     return {}
@@ -223,7 +218,6 @@ _CALLS = {
     "list": _list,
     "remove": _remove,
     "link": _link,
-    "survey": _survey,
     "seal": _seal,
 }
 OPERATIONS = frozenset(_CALLS)

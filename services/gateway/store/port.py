@@ -18,7 +18,7 @@ MAX_LOCK_BYTES: Final = 256 << 20
 class SandboxRecord:
     """A sandbox, its limits as they were granted, and the last plan that was made for it.
 
-    `plan_key` is the digest of all that the plan was made from; `plan` the resolver's serialised answer, without staged
+    `plan_key` stands for all that the plan was made from; `plan` the resolver's serialised answer, without staged
     files;
     `lock_digest` the SHA-256 of the lock that it was made with, empty if it was made without; `image` the name of the
     image that it was made from.

@@ -102,6 +102,8 @@ def _compiled(statement: ClauseElement) -> str:
 # What every exec needs is built and compiled once, and given to the driver as text: both cost several times what the
 # execution does, and they are most of what a warm exec does in the gateway.
 _HAS_SANDBOX: Final = _compiled(select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox")))
+_SANDBOX: Final = _compiled(select(SANDBOXES).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox")))
+_SANDBOX_COLUMNS: Final = [column.name for column in SANDBOXES.c]
 _ADD_EXEC: Final = _compiled(upsert(EXECS).on_conflict_do_nothing())
 _ADD_EVENT: Final = _compiled(insert(EXEC_EVENTS))
 _PRESENT_LOCK: Final = _compiled(
@@ -176,8 +178,9 @@ class SqlStore:
         return None if row is None else GivenLock(**row)
 
     async def sandbox(self, sandbox_id: str) -> SandboxRecord | None:
-        row = await self._one(select(SANDBOXES).where(SANDBOXES.c.sandbox_id == sandbox_id))
-        return None if row is None else SandboxRecord(**row)
+        wanted = {"of_sandbox": sandbox_id}
+        row = await self._run_driver(lambda driver: driver.execute(_SANDBOX, wanted).fetchone())
+        return None if row is None else SandboxRecord(**dict(zip(_SANDBOX_COLUMNS, row, strict=True)))
 
     async def sandboxes(self) -> Sequence[SandboxRecord]:
         rows = await self._all(select(SANDBOXES).order_by(SANDBOXES.c.create_time_ns.desc()))

@@ -13,7 +13,7 @@ import pytest
 from services.executor import files
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import Header, encode_frame, read_frame
-from services.executor.errors import AgentUnavailableError, FileCallError, InvalidFieldError
+from services.executor.errors import AgentUnavailableError, FileCallError, InvalidFieldError, ProtocolError
 
 WELCOME = {"type": "welcome", "protocol": 1, "toolchains": {"python": "3.13.5"}, "processes": []}
 
@@ -198,6 +198,47 @@ async def test_a_listing_without_end_is_refused(agent: Agent, sandboxd: Sandboxd
     with pytest.raises(FileCallError, match="too many names"):
         await files.list_directory(agent, path="d")
     assert (await answering)["type"] == "abort"
+
+
+@pytest.mark.parametrize(
+    ("known", "digest", "listed", "outcome"),
+    [
+        ("a" * 64, "a" * 64, 0, "unchanged"),
+        ("b" * 64, "a" * 64, 2, "listed"),
+        ("", "a" * 64, 2, "listed"),
+        # As an older sandboxd answers.
+        ("a" * 64, "a" * 64, 2, "listed"),
+        ("", "a" * 64, 0, "refused"),
+        ("b" * 64, "a" * 64, 1, "refused"),
+    ],
+)
+async def test_a_survey_lists_what_it_counts_unless_it_is_known(
+    agent: Agent, sandboxd: Sandboxd, known: str, digest: str, listed: int, outcome: str
+) -> None:
+    async def answer() -> None:
+        header = (await sandboxd.receive())[0]
+        assert header["known"] == known
+        call = header["call"]
+        for number in range(listed):
+            sandboxd.send({"type": "data", "call": call, "entries": [[f"f{number}", 1, 2, 3, 4]]})
+        empty: dict[str, list[str]] = {"environments": [], "own_directories": [], "unmanaged": []}
+        result = {"type": "result", "call": call, "digest": digest, "file_count": 2, "skipped_count": 0, **empty}
+        sandboxd.send(result)
+
+    answering = asyncio.create_task(answer())
+    if outcome == "refused":
+        with pytest.raises(ProtocolError, match="other files than it counts"):
+            [batch async for batch in files.survey(agent, known)]
+    else:
+        *batches, summary = [batch async for batch in files.survey(agent, known)]
+        assert isinstance(summary, files.SurveySummary)
+        assert (len(batches), summary.unchanged) == (listed, outcome == "unchanged")
+    await answering
+
+
+async def test_a_known_digest_that_is_none_is_refused(agent: Agent) -> None:
+    with pytest.raises(InvalidFieldError, match="known_digest"):
+        [batch async for batch in files.survey(agent, "\n")]
 
 
 async def test_a_call_ends_when_the_connection_breaks(agent: Agent, sandboxd: Sandboxd) -> None:

@@ -165,7 +165,7 @@ async def test_another_package_policy_means_another_plan(
     assert isinstance(resolver_port, FakeResolver)
     sandbox.files["requirements.txt"] = b""
     record = await planner._store.sandbox(sandbox.sandbox_id)
-    for policy, plans in (("", 1), ("", 1), ("d1", 2), ("d1", 2), ("", 3)):
+    for policy, plans in (("", 1), ("", 1), ("d1", 2), ("d1", 2), ("d2", 3)):
         fake.package_policy = policy
         record = await planner._store.sandbox(sandbox.sandbox_id)
         assert record is not None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from sandbox.sandboxd.qila_sandboxd.environment import environment
 from sandbox.sandboxd.qila_sandboxd.paths import CallError, checked
 from sandbox.sandboxd.qila_sandboxd.spool import Spool
 from sandbox.sandboxd.qila_sandboxd.supervisors import Order
-from sandbox.sandboxd.qila_sandboxd.survey import survey
 
 
 def test_frames_survive_being_cut_anywhere() -> None:
@@ -79,77 +77,6 @@ def test_spool_holds_until_acknowledged_and_sends_again() -> None:
     for offset in (2, 7):
         with pytest.raises(ValueError, match="cannot resume"):
             spool.resume(offset)
-
-
-def _survey(root: Path) -> tuple[list[str], dict[str, Any]]:
-    rows: list[list[Any]] = []
-    result = survey(str(root), rows.extend)
-    return [row[0] for row in rows], result
-
-
-def test_survey_skips_what_is_not_the_programs_and_follows_no_link(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    root = tmp_path / "root"
-    names = ["b.py", "a/x.py", "a/.local/kept", "a/node_modules/m.js", ".local/x", ".qila/x", "v/pyvenv.cfg", ".git/x"]
-    for name in [*names, "../outside/secret"]:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    (root / "deps").symlink_to(outside)
-    os.mkfifo(root / "pipe")
-    (root / os.fsdecode(b"\xff")).write_text("")
-    found, result = _survey(root)
-    assert found == ["a/.local/kept", "a/x.py", "b.py"]
-    assert (result["file_count"], result["skipped_count"], result["own_directories"]) == (3, 1, [])
-    (root / "a/x.py").write_text("changed")
-    assert _survey(root)[1]["digest"] != result["digest"]
-    (root / "deps").unlink()
-    (root / "deps").mkdir()
-    result = _survey(root)[1]
-    assert result["own_directories"] == ["deps"]
-    assert [row["path"] for row in result["unmanaged"]] == [f"{root}/deps", f"{root}/a/node_modules"]
-
-
-def test_survey_tells_what_programs_installed_by_themselves(tmp_path: Path) -> None:
-    library = tmp_path / ".local/lib/python3.13/site-packages"
-    library.mkdir(parents=True)
-    assert _survey(tmp_path)[1]["unmanaged"] == []
-    (library / "six-1.17.0.dist-info").mkdir()
-    scope = tmp_path / "node_modules/@a"
-    scope.mkdir(parents=True)
-    first = _survey(tmp_path)[1]["unmanaged"]
-    assert [row["path"] for row in first] == [str(library), f"{tmp_path}/node_modules"]
-    assert _survey(tmp_path)[1]["unmanaged"] == first
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib/notes.txt").write_text("")
-    assert _survey(tmp_path)[1]["unmanaged"] == first
-    (tmp_path / "lib/a.jar").write_text("")
-    assert f"{tmp_path}/lib" in [row["path"] for row in _survey(tmp_path)[1]["unmanaged"]]
-    (tmp_path / "lib/a.jar").unlink()
-    (scope / "b").mkdir()
-    second = _survey(tmp_path)[1]["unmanaged"]
-    assert [one["digest"] == two["digest"] for one, two in zip(first, second, strict=True)] == [True, False]
-
-
-def test_survey_names_complete_environments(tmp_path: Path) -> None:
-    for name in ("one", "two", "half"):
-        (tmp_path / ".qila/env/python" / name).mkdir(parents=True)
-    for name in ("one", "two"):
-        (tmp_path / ".qila/env/python" / name / ".complete").touch()
-    (tmp_path / ".qila/current").mkdir()
-    (tmp_path / ".qila/current/python").symlink_to("../env/python/two")
-    assert _survey(tmp_path)[1]["environments"] == [
-        {"ecosystem": "python", "fingerprint": "one", "current": False},
-        {"ecosystem": "python", "fingerprint": "two", "current": True},
-    ]
-
-
-def test_a_deep_tree_ends_at_the_limit(tmp_path: Path) -> None:
-    deep = tmp_path.joinpath(*["d"] * 70)
-    deep.mkdir(parents=True)
-    (deep / "x").touch()
-    found, result = _survey(tmp_path)
-    assert (found, result["skipped_count"]) == ([], 1)
 
 
 _TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode

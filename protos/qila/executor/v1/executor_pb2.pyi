@@ -617,15 +617,19 @@ class SurveyWorkspaceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_DIGEST_FIELD_NUMBER: _builtins.int
     sandbox_id: _builtins.str
+    known_digest: _builtins.str
+    """The digest of an earlier survey, if the caller still has what it made of its entries; otherwise empty."""
     def __init__(
         self,
         *,
         sandbox_id: _builtins.str = ...,
+        known_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sandbox_id", b"sandbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_digest", b"known_digest", "sandbox_id", b"sandbox_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,13 +748,16 @@ class SurveySummary(_message.Message):
     PACKAGE_POLICY_FIELD_NUMBER: _builtins.int
     REGISTRY_URLS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """SHA-256, lower-case hex, over all entries; the same digest means that nothing changed."""
+    """SHA-256, lower-case hex, over all five fields of all entries; the same digest means that nothing changed."""
     file_count: _builtins.int
     skipped_count: _builtins.int
     """Files beyond the limit of 20,000, unreadable directories and names that are not UTF-8."""
     package_policy: _builtins.str
     """Digest of the operator's package policy, a part of every fingerprint; empty if there is none."""
+    unchanged: _builtins.bool
+    """True if `digest` is the request's `known_digest`: the entries were left out."""
     @_builtins.property
     def environments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Environment]: ...
     @_builtins.property
@@ -783,10 +790,11 @@ class SurveySummary(_message.Message):
         package_policy: _builtins.str = ...,
         registry_urls: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unmanaged: _abc.Iterable[Global___UnmanagedDirectory] | None = ...,
+        unchanged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "own_directories", b"own_directories", "package_policy", b"package_policy", "registry_urls", b"registry_urls", "skipped_count", b"skipped_count", "toolchains", b"toolchains", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "environments", b"environments", "file_count", b"file_count", "own_directories", b"own_directories", "package_policy", b"package_policy", "registry_urls", b"registry_urls", "skipped_count", b"skipped_count", "toolchains", b"toolchains", "unchanged", b"unchanged", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
