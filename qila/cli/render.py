@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.json_format import MessageToJson
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -13,7 +15,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rich.status import Status
+    from google.protobuf.message import Message
 
 _PHASES: Final = {pb.PHASE_RESOLVE: "RESOLVE", pb.PHASE_INSTALL: "INSTALL", pb.PHASE_RUN: "RUN"}
 _ACTIONS: Final = {
@@ -39,6 +41,11 @@ def one_line(text: str) -> str:
     return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
+def as_line(message: Message) -> str:
+    """A message as one line of JSON."""
+    return MessageToJson(message, indent=None, preserving_proto_field_name=True)
+
+
 def write_document(content: bytes) -> None:
     """A document on stdout: its exact bytes for a file or a pipe, printable text for a terminal."""
     if sys.stdout.isatty():
@@ -56,7 +63,7 @@ class Renderer:
         self._quiet = quiet
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._phase: tuple[str, datetime] | None = None
-        self._progress: Status | None = None
+        self._progress: tuple[Progress, TaskID] | None = None
         self._unchecked: list[pb.MissingImport] = []
         self._project = ""
 
@@ -103,7 +110,7 @@ class Renderer:
         if output.phase != pb.PHASE_RUN:
             return
         self._end_progress()
-        stream = sys.stdout.buffer if output.stream == pb.STREAM_STDOUT else sys.stderr.buffer
+        stream = sys.stderr.buffer if output.stream == pb.STREAM_STDERR else sys.stdout.buffer
         stream.write(output.data)
         stream.flush()
 
@@ -113,19 +120,22 @@ class Renderer:
         self.say(name, "bold green")
 
     def _stage(self, stage: pb.StageProgress) -> None:
-        """One line that moves, for a person who waits; a file keeps nothing of it."""
+        """A bar that moves, for a person who waits; a file keeps nothing of it."""
         if self._quiet or not self._console.is_terminal:
             return
-        line = Text(f"{_STAGES.get(stage.stage, '?')} {_counts(stage)}".rstrip(), style="cyan")
         if self._progress is None:
-            self._progress = self._console.status(line)
-            self._progress.start()
-        else:
-            self._progress.update(line)
+            self._progress = _bar(self._console)
+            self._progress[0].start()
+        progress, task = self._progress
+        name = _STAGES.get(stage.stage, "?")
+        # Without a total the bar pulses.
+        progress.update(
+            task, description=f"{name:11}", completed=stage.done, total=stage.total or None, counts=_counts(stage)
+        )
 
     def _end_progress(self) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            self._progress[0].stop()
             self._progress = None
 
     def close(self) -> None:
@@ -190,6 +200,19 @@ def describe_missing(missing: pb.MissingImport) -> str:
     return f"{place} {missing.module}, {why}{advice}{note}"
 
 
+def _bar(console: Console) -> tuple[Progress, TaskID]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", style="cyan", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    # The program's own output passes by it, byte for byte.
+    progress = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    return progress, progress.add_task("", total=None, counts="")
+
+
 def _phase_name(begun: pb.PhaseStarted) -> str:
     name = _PHASES.get(begun.phase, "?")
     return f"{name} (run {begun.run + 1})" if begun.run else name
@@ -209,7 +232,8 @@ def describe_end(ended: pb.ExecEnded) -> str:  # noqa: PLR0911 - one for each wa
         case "signaled":
             return f"killed by signal {ended.signaled}"
         case "timed_out":
-            return f"timed out in {_PHASES.get(ended.timed_out.phase, 'RUN')}"
+            idle = ": it was idle for too long" if ended.timed_out.idle else ""
+            return f"timed out in {_PHASES.get(ended.timed_out.phase, 'RUN')}{idle}"
         case "oom_killed":
             return "killed: out of memory"
         case "output_limit":

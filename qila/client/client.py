@@ -1,4 +1,12 @@
-"""A small synchronous client of the gateway."""
+r"""The synchronous client of the gateway.
+
+>>> made = client.create("python")
+>>> written = client.put(made.id, "main.py", io.BytesIO(b"print('hello')"))
+>>> result = client.exec(made.id, "main.py").communicate()
+>>> result.stdout, result.exit_code
+(b'hello\n', 0)
+>>> client.remove_sandbox(made.id)
+"""
 
 from __future__ import annotations
 
@@ -10,27 +18,32 @@ from grpc.experimental import ChannelOptions
 
 from qila.client.egress import egress_records
 from qila.client.errors import translated
-from qila.client.execs import ExecStream, new_exec_id
+from qila.client.handles import Exec
 from qila.client.port_streams import PortStream
+from qila.client.requests import ExecOptions, What, attach_request, exec_request, resize_request
+from qila.client.results import TerminalSize
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Self
+    from collections.abc import Iterator
+    from typing import Self, Unpack
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
 CHUNK_BYTES: Final = 64 << 10
 # A lockfile may have 16 MiB.
 MESSAGE_BYTES: Final = 40 << 20
-_CALL_SECONDS: Final = 120.0
-_OPTIONS: Final = (
+CALL_SECONDS: Final = 120.0
+CHANNEL_OPTIONS: Final = (
     # Probing would let a stalled stream fill memory.
     ("grpc.http2.bdp_probe", 0),
     # A proxy of the surrounding shell is not for loopback.
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
+)
+_SYNC_OPTIONS: Final = (
+    *CHANNEL_OPTIONS,
     # Whoever iterates over a stream reads it himself: a thread between the two is a third of what a short exec costs.
     (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
@@ -38,7 +51,7 @@ _OPTIONS: Final = (
 
 def open_channel(address: str) -> grpc.Channel:
     """A channel as the client uses it."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    return grpc.insecure_channel(address, options=_SYNC_OPTIONS)
 
 
 class Client:
@@ -51,7 +64,7 @@ class Client:
         self,
         address: str = DEFAULT_ADDRESS,
         *,
-        call_seconds: float = _CALL_SECONDS,
+        call_seconds: float = CALL_SECONDS,
         reconnect_seconds: float = 60,
     ) -> None:
         self._channel = open_channel(address)
@@ -162,47 +175,32 @@ class Client:
         with translated():
             self._stub.RemoveFile(request, timeout=self._call_seconds)
 
-    def exec(
-        self,
-        sandbox_id: str,
-        what: pb.Program | pb.Command,
-        *,
-        exec_id: str = "",
-        env: Mapping[str, str] | None = None,
-        run_seconds: float | None = None,
-        install_missing: bool = False,
-        no_detection: bool = False,
-        extras: Sequence[str] = (),
-        groups: Sequence[str] = (),
-        install_all: bool = False,
-    ) -> ExecStream:
-        """Starts a program or a command and iterates over its events; the same id and request joins a running one."""
-        request = pb.ExecRequest(
-            sandbox_id=sandbox_id,
-            exec_id=exec_id or new_exec_id(),
-            env=env,
-            install_missing=install_missing,
-            no_detection=no_detection,
-            extras=extras,
-            groups=groups,
-            install_all=install_all,
-        )
-        if isinstance(what, pb.Program):
-            request.program.CopyFrom(what)
-        else:
-            request.command.CopyFrom(what)
-        if run_seconds is not None:
-            request.run_timeout.FromTimedelta(timedelta(seconds=run_seconds))
-        return ExecStream(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+    def exec(self, sandbox_id: str, what: What, **options: Unpack[ExecOptions]) -> Exec:
+        """Runs a program (a Program, or its file's name) or a command (a Command, or its words).
+
+        It starts when its events are first asked for, or with `start()`; the same id and request joins a running one.
+        """
+        return self._handle(exec_request(sandbox_id, what, options))
 
     def attach(
         self, sandbox_id: str, exec_id: str, *, after_sequence: int = 0, offsets: pb.OutputOffsets | None = None
-    ) -> ExecStream:
-        """Iterates over the events of an exec from a position; from the first by default."""
-        request = pb.AttachExecRequest(
-            sandbox_id=sandbox_id, exec_id=exec_id, after_sequence=after_sequence, **{"from": offsets}
-        )
-        return ExecStream(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+    ) -> Exec:
+        """An exec that is there, from a position; from its first event by default."""
+        return self._handle(attach_request(sandbox_id, exec_id, after_sequence, offsets))
+
+    def _handle(self, request: pb.ExecRequest | pb.AttachExecRequest) -> Exec:
+        return Exec(self._stub, request, reconnect_seconds=self._reconnect_seconds, call_seconds=self._call_seconds)
+
+    def list_execs(self, sandbox_id: str, *, running_only: bool = False) -> Iterator[pb.Exec]:
+        """A sandbox's execs, newest first, asked for as they are needed."""
+        request = pb.ListExecsRequest(sandbox_id=sandbox_id, running_only=running_only)
+        while True:
+            with translated():
+                answer = self._stub.ListExecs(request, timeout=self._call_seconds)
+            yield from answer.execs
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
 
     def get_exec(self, sandbox_id: str, exec_id: str) -> pb.Exec:
         """What is known of an exec."""
@@ -227,6 +225,17 @@ class Client:
             request.ttl.FromTimedelta(timedelta(seconds=seconds))
         with translated():
             return self._stub.CreatePreview(request, timeout=self._call_seconds)
+
+    def resize(self, sandbox_id: str, exec_id: str, size: TerminalSize) -> None:
+        """Gives an exec's terminal another size."""
+        with translated():
+            self._stub.ResizeTerminal(resize_request(sandbox_id, exec_id, size), timeout=self._call_seconds)
+
+    def signal(self, sandbox_id: str, exec_id: str, number: int) -> None:
+        """Sends a signal, as Linux numbers them, to an exec's process group."""
+        request = pb.SignalExecRequest(sandbox_id=sandbox_id, exec_id=exec_id, signal=number)
+        with translated():
+            self._stub.SignalExec(request, timeout=self._call_seconds)
 
     def lock(self, sandbox_id: str, exec_id: str = "") -> pb.GetLockResponse:
         """The lockfile of an exec's environment; of the newest that has one by default."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from qila.client.errors import UnavailableError, from_rpc_error
+from qila.client.errors import QilaError, UnavailableError, from_rpc_error
+from qila.client.position import Patience, Position, broken_stream
+from qila.client.silence import SILENCE_SECONDS, SilenceWatch
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -18,21 +20,13 @@ if TYPE_CHECKING:
 
     from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
-_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 2.0
-
-
-def new_exec_id() -> str:
-    """A new exec id: "ex_" and 26 random characters of [a-z2-7]."""
-    return "ex_" + "".join(secrets.choice(_ALPHABET) for _ in range(26))
-
 
 class ExecStream:
-    """Iterates over an exec's events and stops after `ended`.
+    """Iterates over an exec's events and stops after `ended`; after `created`, of an exec that is started detached.
 
     When the connection is lost after the first event, it attaches again at its position, for at most
-    `reconnect_seconds` without an event; then it raises UnavailableError. An interrupted iteration can be continued.
+    `reconnect_seconds` without an event; then it raises UnavailableError. Once the gateway has told a heartbeat,
+    silence for `silence_seconds` counts as a lost connection. An interrupted iteration can be continued.
     """
 
     def __init__(
@@ -41,78 +35,117 @@ class ExecStream:
         request: pb.ExecRequest | pb.AttachExecRequest,
         *,
         reconnect_seconds: float = 60,
+        silence_seconds: float = SILENCE_SECONDS,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.sandbox_id = request.sandbox_id
         self.exec_id = request.exec_id
         self._stub = stub
-        self._request = request
+        self._position = Position(request)
         self._reconnect_seconds = reconnect_seconds
         self._pause = pause
-        self._sequence = 0
-        self._offsets = pb.OutputOffsets()
-        if isinstance(request, pb.AttachExecRequest):
-            self._sequence = request.after_sequence
-            # `from` is a keyword of Python.
-            self._offsets.CopyFrom(getattr(request, "from"))
-        self._begun = False
-        self._ended = False
         # Both calls' iterators; the stubs name no public type for them.
         self._call: Any = None
+        # The first event, if it was taken before somebody asked for it; another thread may be the one that does.
+        self._first: pb.ExecEvent | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        self._silent = False
+        self._silence = SilenceWatch(silence_seconds, self._break_off)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __iter__(self) -> Self:
         return self
 
+    @property
+    def ended(self) -> pb.ExecEnded | None:
+        """How it ended; None until that event came."""
+        return self._position.ended
+
+    def start(self) -> Self:
+        """Returns once the exec is there, without taking an event from the iteration. A repeat does nothing."""
+        with self._starting:
+            if not self._position.begun:
+                self._first = self._receive()
+        return self
+
     def __next__(self) -> pb.ExecEvent:
-        if self._ended:
+        if not self._position.begun or self._first is not None:
+            self.start()
+            event, self._first = self._first, None
+            if event is not None:
+                return event
+        if self._position.complete:
             self._hear_out()
             raise StopIteration
-        event = self._receive()
-        self._begun = True
-        self._sequence = max(self._sequence, event.sequence)
-        if event.HasField("output") and event.output.phase == pb.PHASE_RUN:
-            if event.output.run != self._offsets.run:
-                # The offsets of each run start at zero.
-                self._offsets = pb.OutputOffsets(run=event.output.run)
-            end = event.output.offset + len(event.output.data)
-            if event.output.stream == pb.STREAM_STDOUT:
-                self._offsets.stdout = end
-            else:
-                self._offsets.stderr = end
-        self._ended = event.HasField("ended")
-        return event
+        try:
+            return self._receive()
+        except QilaError:
+            if self._closed:
+                raise StopIteration from None
+            raise
+
+    def close(self) -> None:
+        """Stops watching, and an iteration in another thread; the exec runs on."""
+        self._closed = True
+        self._silence.stop()
+        self._drop()
+
+    def _break_off(self) -> None:
+        self._silent = True
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def _drop(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
 
     def _receive(self) -> pb.ExecEvent:
-        deadline = time.monotonic() + self._reconnect_seconds
-        pause = _FIRST_PAUSE_S
+        patience = Patience(self._reconnect_seconds)
         while True:
             try:
-                return self._next_of_call()
+                event = self._next_of_call()
             except UnavailableError:
-                if not self._begun or time.monotonic() >= deadline:
+                pause = patience.next_pause()
+                if not self._position.begun or pause is None or self._closed:
                     raise
+            else:
+                self._take(event)
+                return event
             self._pause(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _take(self, event: pb.ExecEvent) -> None:
+        self._position.take(event)
+        self._silence.heard()
+        if self._position.complete:
+            self._silence.stop()
+        elif event.HasField("heartbeat"):
+            self._silence.start()
 
     def _next_of_call(self) -> pb.ExecEvent:
         try:
-            if self._call is None:
-                self._call = self._open()
-            response = next(self._call, None)
+            call = self._call = self._call or self._open()
+            response = None if self._closed else next(call, None)
         except grpc.RpcError as error:
             self._call = None
+            if self._silent:
+                self._silent = False
+                raise broken_stream() from error
             raise from_rpc_error(error) from error
         except BaseException:
             # An interrupted call cannot be trusted to have lost nothing: the next one starts at our position.
-            self.close()
+            self._drop()
             raise
         if response is None:
             self._call = None
-            raise UnavailableError(
-                code=grpc.StatusCode.UNAVAILABLE,
-                reason="STREAM_BROKEN",
-                message="the gateway ended the stream before the exec had ended",
-            )
+            raise broken_stream()
         event: pb.ExecEvent = response.event
         return event
 
@@ -124,15 +157,7 @@ class ExecStream:
             self._call = None
 
     def _open(self) -> Any:
-        if not self._begun and isinstance(self._request, pb.ExecRequest):
-            return self._stub.Exec(self._request)
-        again = pb.AttachExecRequest(
-            sandbox_id=self.sandbox_id, exec_id=self.exec_id, after_sequence=self._sequence, **{"from": self._offsets}
-        )
-        return self._stub.AttachExec(again)
-
-    def close(self) -> None:
-        """Stops watching; the exec runs on."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        request = self._position.next_request()
+        if isinstance(request, pb.ExecRequest):
+            return self._stub.Exec(request)
+        return self._stub.AttachExec(request)

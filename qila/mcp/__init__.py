@@ -1,0 +1,1 @@
+"""Qila as tools of the Model Context Protocol."""
