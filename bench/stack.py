@@ -31,6 +31,7 @@ class Stack:
             "QILA_STATE_DIR": str(directory / "state"),
             "QILA_RUN_DIR": str(directory / "run"),
             "QILA_GATEWAY_ADDRESS": self.address,
+            "QILA_HTTP_ADDRESS": "",
             "QILA_PREVIEW_ADDRESS": "127.0.0.1:0",
             "QILA_INSTANCE": directory.name.lower().replace("_", "-"),
             "QILA_SANDBOX_IMAGE": subprocess.run(image, check=True, capture_output=True, text=True).stdout.strip(),

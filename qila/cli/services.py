@@ -17,10 +17,11 @@ from qila.cli.render import printable
 @json_option
 def up(*, address: str, as_json: bool) -> None:
     """Start resolver, executor and gateway on this machine."""
-    stack.up(stack.stack_from(os.environ, address), _say)
-    _say(f"Qila answers at {address}")
+    services = stack.stack_from(os.environ, address)
+    stack.up(services, _say)
+    _say(f"Qila answers at {address}" + (f", HTTP at http://{services.http}" if services.http else ""))
     if as_json:
-        echo_json({"address": address})
+        echo_json({"address": address, "http": services.http or None})
 
 
 @click.command()
@@ -40,18 +41,21 @@ def status(*, address: str, as_json: bool) -> int:
     """Show the health of each service, how workspaces are bounded, and what is free; exit code 1 if one is silent."""
     services = stack.stack_from(os.environ, address)
     found = [_look(services, name) for name in stack.NAMES]
+    door = services.http and {"healthy": stack.http_answers(services), "address": f"http://{services.http}"}
     storage = stack.storage(services)
     if as_json:
         kept = None if storage is None else MessageToDict(storage, preserving_proto_field_name=True)
-        echo_json({"services": found, "storage": kept})
+        echo_json({"services": found, "http": door or None, "storage": kept})
     else:
         for service in found:
             health = "healthy" if service["healthy"] else "does not answer"
             where = f"process {service['pid']}" if service["pid"] else "not started by this installation"
             click.echo(f"{service['name']:9} {health} ({where}, {service['address']})")
+        if door:
+            click.echo(f"{'http':9} {'healthy' if door['healthy'] else 'does not answer'} ({door['address']})")
         if storage is not None:
             click.echo(printable("\n".join(stack.describe_storage(storage))))
-    return 0 if all(service["healthy"] for service in found) else 1
+    return 0 if all(service["healthy"] for service in (*found, *([door] if door else []))) else 1
 
 
 def _look(services: stack.Stack, name: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import select
@@ -24,6 +25,7 @@ from qila.executor.v1 import executor_pb2, executor_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+DEFAULT_HTTP_ADDRESS: Final = "127.0.0.1:8080"
 NAMES: Final = ("resolver", "executor", "gateway")
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_SECONDS: Final = 120.0
@@ -42,11 +44,12 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Where the services of one installation keep what is theirs, and the gateway's address."""
+    """Where the services of one installation keep what is theirs, and the gateway's addresses; `http` may be empty."""
 
     run_directory: Path
     state_directory: Path
     address: str
+    http: str
     variables: Mapping[str, str]
 
     def address_of(self, name: str) -> str:
@@ -114,6 +117,19 @@ def healthy(stack: Stack, name: str) -> bool:
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def http_answers(stack: Stack) -> bool:
+    """Whether the gateway's HTTP door answers."""
+    host, _, port = stack.http.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/v1/health", headers={"Host": stack.http})
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def storage(stack: Stack) -> executor_pb2.GetStorageResponse | None:
@@ -285,6 +301,7 @@ def stack_from(variables: Mapping[str, str], address: str) -> Stack:
         run_directory=Path(run_directory),
         state_directory=Path(state_directory),
         address=address,
+        http=variables.get("QILA_HTTP_ADDRESS", DEFAULT_HTTP_ADDRESS).removeprefix("off"),
         variables={**variables, **own},
     )
 

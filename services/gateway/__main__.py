@@ -13,6 +13,8 @@ from qila.gateway.v1 import gateway_pb2_grpc
 from services.gateway.conductor import Conductor
 from services.gateway.config import GatewayConfig, read_config
 from services.gateway.executor_client import ExecutorClient
+from services.gateway.http.config import HttpConfig
+from services.gateway.http.door import HttpDoor
 from services.gateway.preview.links import read_key
 from services.gateway.preview.server import PreviewServer
 from services.gateway.resolver_client import ResolverClient
@@ -65,14 +67,22 @@ async def main(config: GatewayConfig) -> None:
             ServerConfig(address=config.address, service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),
             [lambda server: gateway_pb2_grpc.add_GatewayServiceServicer_to_server(servicer, server)],
         )
+        doors = [] if config.http is None else [_http_door(servicer, config.http)]
         stack.push_async_callback(conductor.close)
         await conductor.adopt()
         recovering = asyncio.create_task(conductor.recover())
         try:
-            await serve(server, config.grace)
+            await serve(server, config.grace, doors)
         finally:
             recovering.cancel()
             await asyncio.gather(recovering, return_exceptions=True)
+
+
+def _http_door(servicer: GatewayServicer, config: HttpConfig) -> HttpDoor:
+    try:
+        return HttpDoor(servicer, config)
+    except StartError as error:
+        raise StartError(f"QILA_HTTP_ADDRESS: {error}; or off for none") from error
 
 
 async def _previews(config: GatewayConfig, executor: ExecutorClient) -> PreviewServer | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.gateway.http.config import HttpConfig, read_http_config
 from services.rpc.config import ConfigError, Environment
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
@@ -34,7 +35,7 @@ class ConductorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig:
-    """Where the gateway listens, where its peers are, and where its records lie."""
+    """Where the gateway listens, where its peers are, and where its records lie. `http` is None without that door."""
 
     address: str
     executor_address: str
@@ -46,6 +47,7 @@ class GatewayConfig:
     preview_address: tuple[str, int] | None
     preview_key: Path
     conductor: ConductorConfig
+    http: HttpConfig | None = None
 
 
 def read_config(environment: Environment) -> GatewayConfig:
@@ -71,6 +73,7 @@ def read_config(environment: Environment) -> GatewayConfig:
             execs_per_sandbox=environment.integer("QILA_EXECS_PER_SANDBOX", 16, minimum=1, maximum=16),
             install_scripts=environment.choice("QILA_INSTALL_SCRIPTS", ("run", "never"), "run") == "run",
         ),
+        http=read_http_config(environment),
     )
 
 

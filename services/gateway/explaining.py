@@ -81,6 +81,10 @@ class StepExplainer:
         except QilaError as error:
             _LOG.warning("explain_failed", reason=error.reason, message=error.message)
             return
+        except asyncio.CancelledError:
+            # Whoever explains what is left explains these too.
+            self._lines = lines + self._lines
+            raise
         for package in response.packages:
             self._emit(package_event(package))
         for stage in response.stages:

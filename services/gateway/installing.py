@@ -165,6 +165,7 @@ class Install:
             ended = await self._process(f"install-{number}", spec, take, installs=True)
         finally:
             following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
         await explainer.explain()
         await judge(ended, explainer)
 

@@ -52,6 +52,10 @@ class Environment:
             raise ConfigError(variable=variable, value=value, rule="must not contain control characters")
         return value
 
+    def given_text(self, variable: str, default: str) -> str:
+        """As `text`, but a variable that is set and empty gives an empty text."""
+        return "" if self._variables.get(variable) == "" else self.text(variable, default)
+
     def choice(self, variable: str, choices: Sequence[str], default: str) -> str:
         """One of the choices."""
         value = self.text(variable, default)

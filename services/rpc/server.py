@@ -11,7 +11,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 import structlog
@@ -135,20 +135,38 @@ async def build_server(config: ServerConfig, registrations: Sequence[Callable[[g
     return RpcServer(server=server, health=health, service_names=config.service_names, address=address)
 
 
-async def serve(server: RpcServer, grace: float = DEFAULT_GRACE_SECONDS) -> None:
-    """Serves until SIGTERM or SIGINT, then answers the calls in flight for up to `grace` seconds and returns."""
+class Companion(Protocol):
+    """Another server in the same process."""
+
+    async def start(self) -> None:
+        """Begins to answer."""
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new calls, and answers those in flight for `grace` seconds."""
+
+
+async def serve(server: RpcServer, grace: float = DEFAULT_GRACE_SECONDS, companions: Sequence[Companion] = ()) -> None:
+    """Serves until SIGTERM or SIGINT, then answers the calls in flight for up to `grace` seconds and returns.
+
+    Args:
+        server: says that it is healthy when all of them serve.
+        grace: seconds.
+        companions: start before it and stop with it.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, stop.set)
     try:
+        for companion in companions:
+            await companion.start()
         await server.start()
         _settle_heap()
         _LOG.info("serving", address=server.address)
         await stop.wait()
         _LOG.info("stopping", grace_seconds=grace)
-        await server.stop(grace)
+        await asyncio.gather(server.stop(grace), *(companion.stop(grace) for companion in companions))
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
@@ -164,13 +182,25 @@ def _settle_heap() -> None:
 def _bind(server: grpc.aio.Server, address: str) -> str:
     if address.startswith(UNIX_PREFIX):
         return _bind_unix(server, address)
+    loopback_address(address)
+    return f"{address.rpartition(':')[0]}:{_add_port(server, address)}"
+
+
+def loopback_address(address: str) -> tuple[str, int]:
+    """The host and the port of a loopback address, on which nobody listens yet.
+
+    Raises:
+        AddressInUse: another process serves there.
+        BadAddress: it is not loopback.
+    """
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or not _is_loopback(host):
         rule = "must be unix:/PATH or a loopback host and a port, as 127.0.0.1:7450: callers are not authenticated"
         raise BadAddress(address=address, rule=rule)
-    if port != "0" and _answers(host.strip("[]"), int(port)):
+    host = host.strip("[]")
+    if port != "0" and _answers(host, int(port)):
         raise AddressInUse(address=address)
-    return f"{host}:{_add_port(server, address)}"
+    return host, int(port)
 
 
 def _bind_unix(server: grpc.aio.Server, address: str) -> str:

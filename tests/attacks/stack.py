@@ -74,6 +74,7 @@ def start(image: str, registries_url: str) -> Stack:
         "QILA_STATE_DIR": str(directory / "state"),
         "QILA_RUN_DIR": str(directory / "run"),
         "QILA_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+        "QILA_HTTP_ADDRESS": "",
         "QILA_PREVIEW_ADDRESS": "127.0.0.1:0",
         "QILA_INSTANCE": instance,
         "QILA_SANDBOX_IMAGE": image,

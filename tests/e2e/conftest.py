@@ -34,9 +34,10 @@ class Installation:
 def installation(sandbox_image: str) -> Iterator[Installation]:
     # Sockets below it need a short path.
     directory = Path(tempfile.mkdtemp(prefix="qe", dir="/tmp"))
-    with socket.socket() as probe:
+    with socket.socket() as probe, socket.socket() as http_probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        http_probe.bind(("127.0.0.1", 0))
+        port, http_port = probe.getsockname()[1], http_probe.getsockname()[1]
     made = Installation(
         variables={
             **os.environ,
@@ -44,6 +45,7 @@ def installation(sandbox_image: str) -> Iterator[Installation]:
             "QILA_STATE_DIR": str(directory / "state"),
             "QILA_RUN_DIR": str(directory / "run"),
             "QILA_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+            "QILA_HTTP_ADDRESS": f"127.0.0.1:{http_port}",
             "QILA_PREVIEW_ADDRESS": "127.0.0.1:0",
             "QILA_INSTANCE": f"e2e-{port}",
             "QILA_SANDBOX_IMAGE": sandbox_image,

@@ -86,6 +86,7 @@ def restricted(sandbox_image: str) -> Iterator[Restricted]:
             "QILA_STATE_DIR": str(directory / "state"),
             "QILA_RUN_DIR": str(directory / "run"),
             "QILA_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+            "QILA_HTTP_ADDRESS": "",
             "QILA_PREVIEW_ADDRESS": "127.0.0.1:0",
             "QILA_INSTANCE": f"e2e-policy-{port}",
             "QILA_SANDBOX_IMAGE": sandbox_image,

@@ -382,7 +382,7 @@ def test_a_lost_tail_goes_on_behind_the_last_record(gateway: FakeGateway, capfd:
 
 
 def test_another_process_is_never_taken_for_a_service(tmp_path: Path) -> None:
-    stack = Stack(run_directory=tmp_path, state_directory=tmp_path, address="127.0.0.1:1", variables=NO_FIELDS)
+    stack = Stack(run_directory=tmp_path, state_directory=tmp_path, address="127.0.0.1:1", http="", variables=NO_FIELDS)
     command = [sys.executable, "-c", "print(flush=True); input()", "services.gateway"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         # Its command line can be read only once it runs.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from qila.executor.v1 import executor_pb2 as executor
+from qila.gateway.v1 import gateway_pb2 as pb
 from qila.resolver.v1 import resolver_pb2 as resolver
-from services.gateway.explaining import lines_not_honoured
+from services.gateway.explaining import StepExplainer, lines_not_honoured
+from services.gateway.resolver_fake import FakeResolver
 
 LINES = [
     resolver.LockLine(package="ms", version="2.0.0", path="l.json", line=98),
@@ -41,3 +46,23 @@ def test_line_of_a_package_that_the_installer_names(failed: resolver.InstallFail
 def test_lines_are_bounded() -> None:
     many = [resolver.LockLine(package="ms", version=str(number), path="l.json") for number in range(1000)]
     assert len(lines_not_honoured(many, failure("none", "ms"))) == 20
+
+
+async def test_lines_whose_explanation_was_cut_off_are_explained_by_the_next() -> None:
+    fake, told = FakeResolver(), list[pb.ExecEvent]()
+    explain, asked = fake.explain_install, asyncio.Event()
+
+    async def hang(request: resolver.ExplainInstallRequest) -> resolver.ExplainInstallResponse:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    explainer = StepExplainer(fake, resolver.Plan(ecosystem="python"), resolver.STEP_KIND_INSTALL, told.append)
+    fake.explain_install = hang  # type: ignore[method-assign]
+    following = asyncio.create_task(explainer.follow())
+    explainer.feed(executor.Output(data=b"+ yaml==6.0\n"))
+    await asked.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    fake.explain_install = explain  # type: ignore[method-assign]
+    await explainer.explain()
+    assert [event.package.name for event in told if event.HasField("package")] == ["yaml"]

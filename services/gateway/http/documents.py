@@ -1,0 +1,92 @@
+"""Lockfiles, SBOMs and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, cast
+
+from starlette.responses import Response
+
+from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.http.answers import Stream, json_response
+from services.gateway.http.bodies import MAX_LOCK_BODY_BYTES
+from services.gateway.http.events import begun
+from services.gateway.http.models import DiffBody, LockQuery, SbomQuery
+from services.gateway.http.operation import BYTES, JSON, TEXT, Answer, Call, Operation
+from services.gateway.http.plain import plain
+
+_SBOM_SECONDS: Final = 600.0
+_FORMATS: Final = {
+    "cyclonedx": (pb.SBOM_FORMAT_CYCLONEDX_1_6, "application/vnd.cyclonedx+json"),
+    "spdx": (pb.SBOM_FORMAT_SPDX_2_3, "application/spdx+json"),
+}
+
+
+async def lock(call: Call) -> Response:
+    """GET /v1/sandboxes/{sandbox_id}/lock."""
+    query = cast("LockQuery", call.query)
+    request = pb.GetLockRequest(sandbox_id=call.sandbox_id, exec_id=query.exec_id)
+    found = await call.gateway.GetLock(request, None)
+    headers = {"x-qila-exec-id": found.exec_id}
+    if not query.native:
+        return Response(found.lock, media_type=JSON, headers=headers)
+    return Response(
+        found.native_lock, media_type=BYTES, headers={**headers, "x-qila-lock-name": found.native_lock_name}
+    )
+
+
+async def sbom(call: Call) -> Response:
+    """GET /v1/sandboxes/{sandbox_id}/sbom."""
+    query = cast("SbomQuery", call.query)
+    form, media_type = _FORMATS[query.format]
+    request = pb.GetSbomRequest(sandbox_id=call.sandbox_id, exec_id=query.exec_id, format=form)
+
+    async def content() -> AsyncGenerator[bytes, None]:
+        responses = cast("AsyncGenerator[pb.GetSbomResponse, None]", call.gateway.GetSbom(request, None))
+        async with aclosing(responses):
+            async for response in responses:
+                yield response.chunk
+
+    chunks = await begun(content(), _SBOM_SECONDS)
+    if chunks is None:
+        return Response(b"", media_type=media_type)
+    return Stream(chunks, call.services.stopping, media_type=media_type)
+
+
+async def diff(call: Call) -> Response:
+    """POST /v1/diff."""
+    return json_response(plain(await call.gateway.DiffLocks(cast("DiffBody", call.body).message(), None)))
+
+
+OPERATIONS: Final = (
+    Operation(
+        name="getLock",
+        method="GET",
+        path="/v1/sandboxes/{sandbox_id}/lock",
+        summary="The lockfile of an exec's environment, as it is kept.",
+        handle=lock,
+        query=LockQuery,
+        answers=(Answer(description="qila.lock.json, or the native lock.", media={JSON: {}, BYTES: TEXT}),),
+    ),
+    Operation(
+        name="getSbom",
+        method="GET",
+        path="/v1/sandboxes/{sandbox_id}/sbom",
+        summary="The SBOM of an exec.",
+        handle=sbom,
+        query=SbomQuery,
+        answers=(Answer(description="CycloneDX or SPDX.", media={media: {} for _, media in _FORMATS.values()}),),
+    ),
+    Operation(
+        name="diffLocks",
+        method="POST",
+        path="/v1/diff",
+        summary="Compares what two execs, sandboxes or lockfiles hold.",
+        handle=diff,
+        body=DiffBody,
+        body_required=True,
+        body_limit=MAX_LOCK_BODY_BYTES,
+        answers=(Answer(description="What differs.", media={JSON: pb.DiffLocksResponse.DESCRIPTOR}),),
+    ),
+)
