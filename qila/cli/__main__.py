@@ -14,6 +14,7 @@ from qila.cli.interaction import Interaction, interaction_options
 from qila.cli.options import address_option, echo_json, json_option, sandbox_argument
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
 from qila.cli.render import Renderer, printable
+from qila.cli.sync import sync
 from qila.cli.upload import find_files, send
 from qila.cli.watching import INTERRUPT_HELP, watch
 from qila.client import Client, QilaError, UnavailableError
@@ -46,7 +47,7 @@ def cli() -> None:
 
 
 _COMMANDS: Final = (
-    *(files.put, files.ls, files.get, files.rm),
+    *(*files.COMMANDS, sync),
     *(execs.execute, execs.shell, execs.attach, execs.execs, execs.send_signal, execs.cancel),
     *(forwarding.forward, forwarding.preview, images.images),
     *(locks.lock, locks.sbom, locks.diff, plans.plan, completion.completion, mcp.mcp),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sys
+import tarfile
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from qila.cli.options import address_option
-from qila.cli.render import one_line
-from qila.cli.upload import LocalFile, find_files, send
+from qila.cli.options import address_option, json_option
+from qila.cli.render import as_line, one_line, printable
+from qila.cli.upload import find_files, send
 from qila.client import Client
+from qila.client.files import MAX_DEPTH
+from qila.client.trees import LocalFile, unpack
 from qila.gateway.v1 import gateway_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _KINDS: Final = {pb.FILE_KIND_DIRECTORY: "d", pb.FILE_KIND_LINK: "l", pb.FILE_KIND_FILE: "-"}
 
@@ -46,19 +53,77 @@ def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
 
 @click.command()
 @address_option
+@click.option("-R", "recursive", is_flag=True, help="Also what is below, 64 levels deep at most.")
+@click.option("--pattern", "patterns", multiple=True, help="Only what matches, as '**/*.py'; may be repeated.")
+@json_option
 @click.argument("sandbox", required=False)
 @click.argument("path", default="")
-def ls(*, address: str, sandbox: str | None, path: str) -> None:
+def ls(
+    *, address: str, recursive: bool, patterns: tuple[str, ...], as_json: bool, sandbox: str | None, path: str
+) -> None:
     """List the sandboxes, or a directory of one."""
     with Client(address) as client:
         if sandbox is None:
             for found in client.sandboxes():
-                click.echo(f"{found.id}  {found.create_time.ToJsonString()}  {found.language}".rstrip())
+                click.echo(
+                    as_line(found)
+                    if as_json
+                    else f"{found.id}  {found.create_time.ToJsonString()}  {found.language}".rstrip()
+                )
             return
-        for file in client.ls(sandbox, path):
-            link = f" -> {file.link_target}" if file.link_target else ""
-            kind = _KINDS.get(file.kind, "?")
-            click.echo(one_line(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}"))
+        for file in client.ls(sandbox, path, depth=MAX_DEPTH if recursive else 1, patterns=patterns):
+            click.echo(as_line(file) if as_json else _describe(file))
+
+
+@click.command()
+@address_option
+@json_option
+@click.argument("place", metavar="SANDBOX[:PATH]")
+def stat(*, address: str, as_json: bool, place: str) -> None:
+    """Show what a path of a workspace is: its kind, size in bytes, time of change."""
+    sandbox, _, path = place.partition(":")
+    with Client(address) as client:
+        file = client.stat(sandbox, path)
+    if as_json:
+        click.echo(as_line(file))
+        return
+    changed = datetime.fromtimestamp(file.mtime_ns / 1e9, tz=UTC).isoformat(timespec="milliseconds")
+    click.echo(f"{_describe(file)}  {changed}")
+
+
+@click.command()
+@address_option
+@click.option("--replace", is_flag=True, help="A file at TARGET gives way.")
+@click.argument("source", metavar="SANDBOX:SOURCE")
+@click.argument("target")
+def mv(*, address: str, replace: bool, source: str, target: str) -> None:
+    """Give a file or directory of a workspace another path, atomically."""
+    sandbox, path = _place(source)
+    with Client(address) as client:
+        client.mv(sandbox, path, target, replace=replace)
+
+
+@click.command()
+@address_option
+@click.argument("place", metavar="SANDBOX:PATH")
+def mkdir(*, address: str, place: str) -> None:
+    """Make a directory in a workspace, and those above it."""
+    sandbox, path = _place(place)
+    with Client(address) as client:
+        client.mkdir(sandbox, path)
+
+
+def _place(text: str) -> tuple[str, str]:
+    sandbox, _, path = text.partition(":")
+    if not path:
+        raise click.UsageError(f"{text}: name a path, as SANDBOX:PATH")
+    return sandbox, path
+
+
+def _describe(file: pb.FileInfo) -> str:
+    link = f" -> {file.link_target}" if file.link_target else ""
+    kind = _KINDS.get(file.kind, "?")
+    return one_line(f"{kind}{'x' if file.executable else '-'} {file.size:>12} {file.name}{link}")
 
 
 @click.command()
@@ -66,13 +131,14 @@ def ls(*, address: str, sandbox: str | None, path: str) -> None:
 @click.argument("source", metavar="SANDBOX:PATH")
 @click.argument("destination", default="", metavar="[DEST]")
 def get(*, address: str, source: str, destination: str) -> None:
-    """Download a file to DEST (a file, a directory, or "-" for stdout)."""
+    """Download a file or directory to DEST, or a file, or a directory as a tar archive, to stdout ("-")."""
     sandbox, _, path = source.partition(":")
     name = PurePosixPath(path).name
     if not path or name in {"", ".", ".."}:
-        raise click.UsageError("name a file: SANDBOX:PATH")
+        raise click.UsageError("name a file or directory: SANDBOX:PATH")
     with Client(address) as client:
-        chunks = client.get(sandbox, path)
+        is_directory = client.stat(sandbox, path).kind == pb.FILE_KIND_DIRECTORY
+        chunks = client.get_tree(sandbox, path) if is_directory else client.get(sandbox, path)
         if destination == "-":
             for chunk in chunks:
                 sys.stdout.buffer.write(chunk)
@@ -80,15 +146,31 @@ def get(*, address: str, source: str, destination: str) -> None:
             return
         target = Path(destination or name)
         target = target / name if target.is_dir() else target
-        # A file that was cut off must not look like a whole one.
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
-            try:
-                for chunk in chunks:
-                    partial.write(chunk)
-                Path(partial.name).replace(target)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
+        if is_directory:
+            _unpack(chunks, target)
+        else:
+            _write(chunks, target)
+
+
+def _unpack(chunks: Iterator[bytes], target: Path) -> None:
+    if target.exists():
+        raise click.ClickException(f"{target}: is there already; name another DEST, or remove it")
+    try:
+        unpack(chunks, target)
+    except (tarfile.TarError, FileExistsError, NotADirectoryError) as error:
+        raise click.ClickException(f"the sandbox sent an archive that is refused: {printable(str(error))}") from error
+
+
+def _write(chunks: Iterator[bytes], target: Path) -> None:
+    # A file that was cut off must not look like a whole one.
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial:
+        try:
+            for chunk in chunks:
+                partial.write(chunk)
+            Path(partial.name).replace(target)
+        except BaseException:
+            Path(partial.name).unlink(missing_ok=True)
+            raise
 
 
 @click.command()
@@ -104,3 +186,6 @@ def rm(*, address: str, target: str) -> None:
             client.rm(sandbox, path)
         else:
             client.remove_sandbox(sandbox)
+
+
+COMMANDS: Final = (put, ls, stat, get, mv, mkdir, rm)

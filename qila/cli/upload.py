@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from qila.client.trees import LocalFile
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from qila.client import Client
 
 SKIPPED_DIRECTORIES: Final = frozenset({".git", ".venv", "node_modules", "__pycache__"})
 MAX_FILE_BYTES: Final = 2 << 30
 MAX_FILES: Final = 20_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalFile:
-    """A file to upload: `path` is its place in the workspace, size in bytes."""
-
-    source: Path
-    path: str
-    size: int
-    executable: bool
+_LARGE_BYTES: Final = 64 << 20
+# A tree may have 2 GiB with its headers.
+_TREE_BYTES: Final = 1 << 30
 
 
 def find_files(source: Path, prefix: str, refuse: Callable[[str], None]) -> list[LocalFile]:
@@ -48,11 +42,29 @@ def find_files(source: Path, prefix: str, refuse: Callable[[str], None]) -> list
     return files
 
 
-def send(client: Client, sandbox_id: str, files: list[LocalFile]) -> None:
-    """Uploads the files, one after the other."""
+def send(client: Client, sandbox_id: str, files: Sequence[LocalFile]) -> None:
+    """Uploads the files: large ones, or a single one, each by itself, the rest as trees."""
+    single = len(files) == 1
     for file in files:
-        with file.source.open("rb") as opened:
-            client.put(sandbox_id, file.path, opened, executable=file.executable)
+        if single or file.size >= _LARGE_BYTES:
+            with file.source.open("rb") as opened:
+                client.put(sandbox_id, file.path, opened, executable=file.executable)
+    for tree in _trees([] if single else [file for file in files if file.size < _LARGE_BYTES]):
+        client.put_tree(sandbox_id, tree)
+
+
+def _trees(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
+    """Parts that are each within the bounds of one tree."""
+    tree: list[LocalFile] = []
+    size = 0
+    for file in files:
+        if size + file.size > _TREE_BYTES:
+            yield tree
+            tree, size = [], 0
+        tree.append(file)
+        size += file.size
+    if tree:
+        yield tree
 
 
 def _walk(directory: Path, prefix: str, refuse: Callable[[str], None]) -> Iterator[tuple[Path, str]]:

@@ -149,7 +149,8 @@ class AsyncClient:
         try:
             with translated():
                 async for response in call:
-                    yield response.chunk
+                    if response.HasField("chunk"):
+                        yield response.chunk
         finally:
             call.cancel()
 

@@ -11,13 +11,14 @@ r"""The synchronous client of the gateway.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc.experimental import ChannelOptions
 
 from qila.client.egress import egress_records
 from qila.client.errors import translated
+from qila.client.files import FileCalls
 from qila.client.handles import Exec
 from qila.client.port_streams import PortStream
 from qila.client.requests import ExecOptions, What, attach_request, exec_request, resize_request
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7450"
-CHUNK_BYTES: Final = 64 << 10
 # A lockfile may have 16 MiB.
 MESSAGE_BYTES: Final = 40 << 20
 CALL_SECONDS: Final = 120.0
@@ -54,7 +54,7 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(address, options=_SYNC_OPTIONS)
 
 
-class Client:
+class Client(FileCalls):
     """Speaks to one gateway. A context manager; every method raises QilaError.
 
     `call_seconds` bounds each call that is not a stream. A lost exec stream is taken up again for `reconnect_seconds`.
@@ -143,37 +143,6 @@ class Client:
         """Removes a sandbox with all its files; an unknown one is fine."""
         with translated():
             self._stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id), timeout=self._call_seconds)
-
-    def put(self, sandbox_id: str, path: str, source: IO[bytes], *, executable: bool = False) -> pb.WriteFileResponse:
-        """Writes one file of the workspace from an open one; answers its size in bytes and SHA-256 in hex."""
-
-        def parts() -> Iterator[pb.WriteFileRequest]:
-            header = pb.WriteFileHeader(sandbox_id=sandbox_id, path=path, executable=executable)
-            yield pb.WriteFileRequest(header=header)
-            while chunk := source.read(CHUNK_BYTES):
-                yield pb.WriteFileRequest(chunk=chunk)
-            yield pb.WriteFileRequest(end=pb.WriteFileEnd())
-
-        with translated():
-            return self._stub.WriteFile(parts())
-
-    def get(self, sandbox_id: str, path: str) -> Iterator[bytes]:
-        """Chunks of one file of the workspace."""
-        with translated():
-            for response in self._stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path=path)):
-                yield response.chunk
-
-    def ls(self, sandbox_id: str, path: str = "") -> list[pb.FileInfo]:
-        """One directory of the workspace; the empty path is the workspace itself."""
-        request = pb.ListFilesRequest(sandbox_id=sandbox_id, path=path)
-        with translated():
-            return list(self._stub.ListFiles(request, timeout=self._call_seconds).files)
-
-    def rm(self, sandbox_id: str, path: str) -> None:
-        """Removes a file, or a directory with all it holds."""
-        request = pb.RemoveFileRequest(sandbox_id=sandbox_id, path=path)
-        with translated():
-            self._stub.RemoveFile(request, timeout=self._call_seconds)
 
     def exec(self, sandbox_id: str, what: What, **options: Unpack[ExecOptions]) -> Exec:
         """Runs a program (a Program, or its file's name) or a command (a Command, or its words).

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from services.executor.agent.agent import Agent
+from services.executor.agent.agent import Agent, Call
 from services.executor.agent.frames import (
     Header,
     as_count,
@@ -23,6 +24,9 @@ MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 CHUNK_BYTES = 64 << 10
 ENTRY_FIELDS = 5
+MAX_DEPTH = 64
+MAX_PATTERNS = 16
+MAX_PATTERN_BYTES = 1024
 # What a listing may be: a message of 4 MiB has room for it.
 MAX_LIST_ROWS = 10_000
 MAX_LIST_BYTES = 2 << 20
@@ -73,7 +77,7 @@ class SurveySummary:
 
 @dataclass(frozen=True, kw_only=True)
 class FileInfo:
-    """One row of a directory listing."""
+    """One row of a directory listing; the name is the path below the directory."""
 
     name: str
     kind: str
@@ -81,6 +85,40 @@ class FileInfo:
     mtime_ns: int
     executable: bool
     link_target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartHeader:
+    """The file that a part is read of, as it was when it was opened."""
+
+    size: int
+    mtime_ns: int
+    executable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEnd:
+    """How many bytes were sent, and their SHA-256."""
+
+    size: int
+    sha256: str
+
+
+class Upload(Protocol):
+    """A stream that comes in.
+
+    Attributes:
+        transfer: the id under which it is held if it breaks off; empty if it is not.
+        offset: where its first byte lies.
+        sha256: of the whole stream, known behind its last chunk; empty if its sender did not say.
+    """
+
+    transfer: str
+    offset: int
+    sha256: str
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in order. InvalidFieldError, also for a stream that broke off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,17 +165,21 @@ def check_path(path: str, *, field: str = "path", empty_allowed: bool = False) -
     return path
 
 
-async def write(
-    agent: Agent, *, path: str, executable: bool, user: str, chunks: AsyncIterator[bytes]
-) -> tuple[int, str]:
+async def write(agent: Agent, *, path: str, executable: bool, user: str, upload: Upload) -> tuple[int, str]:
     """Writes a file atomically; returns its size in bytes and SHA-256. FileCallError."""
-    async with agent.call("write", path=path, executable=executable, user=user) as call:
-        async for chunk in chunks:
-            for start in range(0, len(chunk), CHUNK_BYTES):
-                await call.send_chunk(chunk[start : start + CHUNK_BYTES])
-        await call.send_chunk(b"", last=True)
-        result = await call.result()
+    place = {"path": path, "executable": executable, "transfer": upload.transfer, "offset": upload.offset}
+    async with agent.call("write", user=user, **place) as call:
+        result = await send(call, upload)
         return count_field(result, "size"), text_field(result, "sha256")
+
+
+async def send(call: Call, upload: Upload) -> Header:
+    """Sends an upload to its end; the call's result."""
+    async for chunk in upload.chunks():
+        for start in range(0, len(chunk), CHUNK_BYTES):
+            await call.send_chunk(chunk[start : start + CHUNK_BYTES])
+    await call.send_last_chunk(upload.sha256)
+    return await call.result()
 
 
 async def read(
@@ -161,18 +203,73 @@ async def read(
                 yield FileChunk(index=index, data=data)
 
 
-async def list_directory(agent: Agent, *, path: str) -> Sequence[FileInfo]:
-    """One directory, sorted by name. FileCallError, also for one that is too large to be listed."""
+async def read_part(
+    agent: Agent, *, path: str, offset: int, length: int
+) -> AsyncIterator[PartHeader | bytes | PartEnd]:
+    """Reads one file from an offset, so many bytes or (0) to its end. FileCallError."""
+    async with agent.call("read_part", path=path, offset=offset, length=length, user="program") as call:
+        first = True
+        while (item := await call.next()) is not None:
+            header, data = item
+            if first:
+                first = False
+                yield _part_header(header)
+            else:
+                yield data
+        if first:
+            raise ProtocolError("a part without its header")
+        result = await call.result()
+        yield PartEnd(size=count_field(result, "size"), sha256=text_field(result, "sha256"))
+
+
+def check_depth(depth: int) -> int:
+    """The depth to list; 0 stands for 1. InvalidFieldError."""
+    if depth > MAX_DEPTH:
+        raise InvalidFieldError("depth", f"must be at most {MAX_DEPTH}")
+    return depth or 1
+
+
+def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
+    """The patterns themselves; their grammar is the agent's. InvalidFieldError."""
+    if len(patterns) > MAX_PATTERNS:
+        raise InvalidFieldError("patterns", f"must be at most {MAX_PATTERNS}")
+    if any(not 0 < len(pattern.encode()) <= MAX_PATTERN_BYTES for pattern in patterns):
+        raise InvalidFieldError("patterns", f"must have 1 to {MAX_PATTERN_BYTES} bytes each")
+    return patterns
+
+
+async def list_directory(
+    agent: Agent, *, path: str, depth: int = 1, patterns: Sequence[str] = ()
+) -> Sequence[FileInfo]:
+    """What is below a directory, sorted by path. FileCallError, also for one that is too large to be listed."""
     rows: list[FileInfo] = []
     size = 0
-    async with agent.call("list", path=path, user="program") as call:
+    async with agent.call("list", path=path, depth=depth, patterns=list(patterns), user="program") as call:
         while (item := await call.next()) is not None:
             new = [_file_info(row) for row in list_field(item[0], "files")]
             rows += new
             size += sum(len(row.name.encode()) + len(row.link_target.encode()) for row in new)
             if len(rows) > MAX_LIST_ROWS or size > MAX_LIST_BYTES:
-                raise FileCallError("too_large", path, "too many names to list; list it with a command instead")
+                raise FileCallError("too_large", path, "too many names; list a part of it, or by patterns")
     return sorted(rows, key=lambda row: row.name)
+
+
+async def stat(agent: Agent, *, path: str) -> FileInfo:
+    """What a path is; a link is not followed. FileCallError."""
+    async with agent.call("stat", path=path, user="program") as call:
+        return _file_info((await call.result()).get("file"))
+
+
+async def move(agent: Agent, *, source: str, target: str, replace: bool) -> None:
+    """Renames atomically. FileCallError."""
+    async with agent.call("move", path=source, target=target, replace=replace, user="program") as call:
+        await call.result()
+
+
+async def make_directory(agent: Agent, *, path: str) -> None:
+    """Makes a directory and those above it; one that is there is fine. FileCallError."""
+    async with agent.call("make_directory", path=path, user="program") as call:
+        await call.result()
 
 
 async def remove(agent: Agent, *, path: str, user: str) -> None:
@@ -218,6 +315,14 @@ def _object(row: object) -> Header:
     if not isinstance(row, dict):
         raise ProtocolError("a row that is not an object")
     return row
+
+
+def _part_header(fields: Header) -> PartHeader:
+    return PartHeader(
+        size=count_field(fields, "size"),
+        mtime_ns=count_field(fields, "mtime_ns"),
+        executable=fields.get("executable") is True,
+    )
 
 
 def _file_info(row: object) -> FileInfo:

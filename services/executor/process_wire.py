@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from qila.executor.v1 import executor_pb2 as pb
 from services.executor.errors import InvalidFieldError
+from services.executor.file_wire import USERS
 from services.executor.process import Process, ProcessEnd, ProcessSpec, Started
 from services.executor.processes import DEFAULT_OUTPUT_LIMIT_BYTES
 from services.executor.sandboxes import Sandbox
@@ -24,7 +25,6 @@ MAX_INPUT_CHUNK_BYTES = 64 << 10
 MAX_TERMINAL_SIZE = 4096
 MAX_SIGNAL = 31
 
-USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
 _STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR, "terminal": pb.STREAM_TERMINAL}
 
 

@@ -16,6 +16,8 @@ from services.rpc.errors import QilaError, invalid_argument, not_found
 
 MAX_UPLOAD_BYTES: Final = 2 << 30
 MAX_CHUNK_BYTES: Final = 64 << 10
+MAX_FILES: Final = 20_000
+MAX_BATCH: Final = 500
 MAX_OUTPUT_LIMIT: Final = 1 << 30
 MAX_RUN_SECONDS: Final = 24 * 3600
 MAX_INSTALL_SECONDS: Final = 3600
@@ -31,12 +33,17 @@ _LAST_PORT: Final = 65535
 _OWN_PORTS: Final = frozenset({7480, 7481})
 _MAX_NAME_BYTES: Final = 255
 _MAX_NAMES: Final = 64
+_MAX_DEPTH: Final = 64
+_MAX_PATTERNS: Final = 16
+_MAX_PATTERN_BYTES: Final = 1024
 _MAX_ENV_ENTRIES: Final = 256
 _MAX_ENV_BYTES: Final = 128 << 10
 _MAX_ARGUMENTS: Final = 4096
 _MAX_ARGUMENT_BYTES: Final = 256 << 10
 _SANDBOX_ID: Final = re.compile(r"sb_[a-z2-7]{26}\Z")
 _EXEC_ID: Final = re.compile(r"ex_[a-z2-7]{26}\Z")
+_TRANSFER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LANGUAGE: Final = re.compile(r"[a-z][a-z0-9]{0,31}\Z")
 _MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*\Z")
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?\Z")
@@ -102,6 +109,44 @@ def check_path(field: str, path: str, *, empty: bool = False) -> None:
     _require(field, not {"", ".", ".."} & set(parts), "must have no empty part and no part . or ..")
     longest = max(len(os.fsencode(part)) for part in parts)
     _require(field, longest <= _MAX_NAME_BYTES, f"must have no part above {_MAX_NAME_BYTES} bytes")
+
+
+def check_transfer(transfer_id: str, offset: int, *, empty: bool = True) -> None:
+    """The id of a transfer, and where in it a stream begins."""
+    if transfer_id or not empty:
+        _require("transfer_id", bool(_TRANSFER.match(transfer_id)), "must be 1 to 64 of [A-Za-z0-9_-]")
+    _require("offset", bool(transfer_id) or not offset, "needs a transfer_id, under which what lies before it is held")
+    _require("offset", offset <= MAX_UPLOAD_BYTES, "must be at most 2 GiB")
+
+
+def check_etag(etag: str, offset: int) -> None:
+    """Which archive of a tree an offset is of."""
+    _require("etag", len(etag) <= _MAX_NAME_BYTES, "must be as a header said it")
+    _require("etag", bool(etag) or not offset, "must say of which archive the offset is")
+
+
+def check_sha256(sha256: str, *, field: str = "sha256") -> None:
+    """Empty, or a digest in hex."""
+    _require(field, not sha256 or bool(_SHA256.match(sha256)), "must be 64 of [0-9a-f], or empty")
+
+
+def check_ignored_names(names: Sequence[str]) -> None:
+    """Names of directories."""
+    fits = all(0 < len(os.fsencode(name)) <= _MAX_NAME_BYTES for name in names)
+    _require("ignored_names", len(names) <= _MAX_NAMES, f"must be at most {_MAX_NAMES}")
+    _require("ignored_names", fits, f"must have 1 to {_MAX_NAME_BYTES} bytes each")
+
+
+def check_listing(depth: int, patterns: Sequence[str]) -> None:
+    """How deep to list, and by what patterns; their grammar is looked at where they are used."""
+    _require("depth", depth <= _MAX_DEPTH, f"must be at most {_MAX_DEPTH}")
+    _require("patterns", len(patterns) <= _MAX_PATTERNS, f"must be at most {_MAX_PATTERNS}")
+    sizes = [len(os.fsencode(pattern)) for pattern in patterns]
+    _require(
+        "patterns",
+        all(0 < size <= _MAX_PATTERN_BYTES for size in sizes),
+        f"must have 1 to {_MAX_PATTERN_BYTES} bytes each",
+    )
 
 
 def check_exec_request(request: pb.ExecRequest) -> None:

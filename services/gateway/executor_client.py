@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.executor.v1 import executor_pb2_grpc
-from services.gateway.ports import StdinPart, Survey
-from services.gateway.wire import send_stream
+from services.gateway.ports import StdinPart, Survey, unchecked
+from services.gateway.wire import exchange_streams, send_stream
 from services.rpc.channel import Channel, translated
 from services.rpc.errors import ErrorCode, QilaError
 
@@ -74,18 +75,69 @@ class ExecutorClient:
         return Survey(entries=entries, summary=summary)
 
     async def write_file(
-        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
+        self,
+        header: executor.WriteFileHeader,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: Callable[[], str] = unchecked,
     ) -> executor.WriteFileResponse:
         async def requests() -> AsyncIterator[executor.WriteFileRequest]:
             yield executor.WriteFileRequest(header=header)
             async for chunk in chunks:
                 yield executor.WriteFileRequest(chunk=chunk)
-            yield executor.WriteFileRequest(end=executor.WriteFileEnd())
+            yield executor.WriteFileRequest(end=executor.WriteFileEnd(sha256=sha256()))
 
         response: executor.WriteFileResponse = await send_stream(
             self._stub.WriteFile, requests(), peer=PEER, timeout=_UPLOAD_SECONDS
         )
         return response
+
+    async def write_tree(
+        self,
+        header: executor.WriteTreeHeader,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: Callable[[], str] = unchecked,
+    ) -> executor.WriteTreeResponse:
+        async def requests() -> AsyncIterator[executor.WriteTreeRequest]:
+            yield executor.WriteTreeRequest(header=header)
+            async for chunk in chunks:
+                yield executor.WriteTreeRequest(chunk=chunk)
+            yield executor.WriteTreeRequest(end=executor.WriteTreeEnd(sha256=sha256()))
+
+        response: executor.WriteTreeResponse = await send_stream(
+            self._stub.WriteTree, requests(), peer=PEER, timeout=_UPLOAD_SECONDS
+        )
+        return response
+
+    async def read_tree(self, request: executor.ReadTreeRequest) -> AsyncGenerator[executor.ReadTreeResponse, None]:
+        call = self._stub.ReadTree(request)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
+    async def compare_tree(
+        self, header: executor.CompareTreeHeader, files: AsyncIterator[Sequence[executor.TreeFile]]
+    ) -> AsyncGenerator[executor.CompareTreeResponse, None]:
+        async def requests() -> AsyncIterator[executor.CompareTreeRequest]:
+            yield executor.CompareTreeRequest(header=header)
+            async for batch in files:
+                yield executor.CompareTreeRequest(files=executor.CompareTreeFiles(files=batch))
+            yield executor.CompareTreeRequest(end=executor.CompareTreeEnd())
+
+        responses = exchange_streams(self._stub.CompareTree, requests(), peer=PEER, timeout=_UPLOAD_SECONDS)
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
+
+    async def transfer_size(self, sandbox_id: str, transfer_id: str) -> int:
+        request = executor.GetTransferRequest(sandbox_id=sandbox_id, transfer_id=transfer_id)
+        with translated(PEER):
+            response: executor.GetTransferResponse = await self._stub.GetTransfer(request, timeout=_SLOW_SECONDS)
+        return response.size
 
     async def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]:
         call = self._stub.ReadFiles(request)
@@ -96,11 +148,34 @@ class ExecutorClient:
         finally:
             call.cancel()
 
-    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]:
-        request = executor.ListFilesRequest(sandbox_id=sandbox_id, path=path)
+    async def read_file(self, request: executor.ReadFileRequest) -> AsyncGenerator[executor.ReadFileResponse, None]:
+        call = self._stub.ReadFile(request)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
+    async def list_files(self, request: executor.ListFilesRequest) -> Sequence[executor.FileInfo]:
         with translated(PEER):
             response: executor.ListFilesResponse = await self._stub.ListFiles(request, timeout=_SLOW_SECONDS)
         return response.files
+
+    async def stat_file(self, sandbox_id: str, path: str) -> executor.FileInfo:
+        request = executor.StatFileRequest(sandbox_id=sandbox_id, path=path)
+        with translated(PEER):
+            response: executor.StatFileResponse = await self._stub.StatFile(request, timeout=_SLOW_SECONDS)
+        return response.file
+
+    async def move_file(self, request: executor.MoveFileRequest) -> None:
+        with translated(PEER):
+            await self._stub.MoveFile(request, timeout=_SLOW_SECONDS)
+
+    async def make_directory(self, sandbox_id: str, path: str) -> None:
+        request = executor.MakeDirectoryRequest(sandbox_id=sandbox_id, path=path)
+        with translated(PEER):
+            await self._stub.MakeDirectory(request, timeout=_SLOW_SECONDS)
 
     async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None:
         request = executor.RemoveFileRequest(sandbox_id=sandbox_id, path=path, user=user)

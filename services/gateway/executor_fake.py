@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qila.executor.v1 import executor_pb2 as executor
+from services.gateway.executor_fake_files import FakeFiles
 from services.gateway.journal import Bell
 from services.gateway.ports import StdinPart, Survey
 from services.gateway.process_fake import FakeProcess, count, echo, ignore
@@ -34,6 +35,8 @@ class FakeSandbox:
 
     sandbox_id: str
     files: dict[str, bytes] = field(default_factory=dict)
+    directories: set[str] = field(default_factory=set)
+    transfers: dict[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     processes: dict[str, FakeProcess] = field(default_factory=dict)
     install_open: bool = False
@@ -51,7 +54,7 @@ class FakeSandbox:
         self.bell.ring()
 
 
-class FakeExecutor:
+class FakeExecutor(FakeFiles):
     """`ExecutorPort` in memory.
 
     Attributes:
@@ -142,42 +145,6 @@ class FakeExecutor:
                 current = sandbox.links.get(f".qila/current/{parts[2]}") == f"../env/{parts[2]}/{parts[3]}"
                 summary.environments.add(ecosystem=parts[2], fingerprint=parts[3], current=current)
         return Survey(entries=[] if summary.unchanged else entries, summary=summary)
-
-    async def write_file(
-        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
-    ) -> executor.WriteFileResponse:
-        sandbox = self._sandbox(header.sandbox_id)
-        content = b"".join([chunk async for chunk in chunks])
-        sandbox.files[header.path] = content
-        return executor.WriteFileResponse(size=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-    async def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]:
-        sandbox = self._sandbox(request.sandbox_id)
-        for index, path in enumerate(request.paths):
-            if path not in sandbox.files:
-                kind = executor.FILE_ERROR_KIND_NOT_FOUND
-                yield executor.ReadFilesResponse(
-                    index=index, error=executor.FileError(kind=kind, message="no such file")
-                )
-                continue
-            content = sandbox.files[path]
-            if content:
-                yield executor.ReadFilesResponse(index=index, chunk=content)
-            yield executor.ReadFilesResponse(index=index, end=executor.FileEnd(size=len(content)))
-
-    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]:
-        prefix = f"{path}/" if path else ""
-        files = self._sandbox(sandbox_id).files
-        names = sorted({name.removeprefix(prefix).split("/")[0] for name in files if name.startswith(prefix)})
-        return [executor.FileInfo(name=name, kind=executor.FILE_KIND_FILE) for name in names]
-
-    async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None:  # noqa: ARG002  # rights are not simulated
-        files = self._sandbox(sandbox_id).files
-        found = [name for name in files if name == path or name.startswith(f"{path}/")]
-        if not found:
-            raise not_found("FILE_NOT_FOUND", f"{path}: no such file")
-        for name in found:
-            del files[name]
 
     async def make_link(self, sandbox_id: str, path: str, target: str, user: executor.User.ValueType) -> None:  # noqa: ARG002  # rights are not simulated
         sandbox = self._sandbox(sandbox_id)

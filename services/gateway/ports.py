@@ -6,7 +6,7 @@ Every call raises `QilaError` with what the service said; UNAVAILABLE if it does
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,11 @@ from qila.executor.v1 import executor_pb2 as executor
 from qila.resolver.v1 import resolver_pb2 as resolver
 
 StdinPart = executor.StdinChunk | executor.StdinEnd
+
+
+def unchecked() -> str:
+    """The SHA-256 of an upload whose sender gave none."""
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +45,47 @@ class ExecutorPort(Protocol):
     async def survey(self, sandbox_id: str, known_digest: str = "") -> Survey: ...
 
     async def write_file(
-        self, header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]
+        self,
+        header: executor.WriteFileHeader,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: Callable[[], str] = unchecked,
     ) -> executor.WriteFileResponse:
-        """What `chunks` raises breaks the stream off, so that the old file stays, and is raised here."""
+        """`sha256` is asked behind the last chunk.
+
+        What `chunks` raises breaks the stream off, so that the old file stays, and is raised here.
+        """
+
+    async def write_tree(
+        self,
+        header: executor.WriteTreeHeader,
+        chunks: AsyncIterator[bytes],
+        *,
+        sha256: Callable[[], str] = unchecked,
+    ) -> executor.WriteTreeResponse:
+        """As `write_file`."""
+
+    def read_tree(self, request: executor.ReadTreeRequest) -> AsyncGenerator[executor.ReadTreeResponse, None]: ...
+
+    def compare_tree(
+        self, header: executor.CompareTreeHeader, files: AsyncIterator[Sequence[executor.TreeFile]]
+    ) -> AsyncGenerator[executor.CompareTreeResponse, None]:
+        """What `files` raises breaks the stream off, and is raised here."""
+
+    async def transfer_size(self, sandbox_id: str, transfer_id: str) -> int:
+        """How many bytes are held of a transfer that broke off."""
 
     def read_files(self, request: executor.ReadFilesRequest) -> AsyncGenerator[executor.ReadFilesResponse, None]: ...
 
-    async def list_files(self, sandbox_id: str, path: str) -> Sequence[executor.FileInfo]: ...
+    def read_file(self, request: executor.ReadFileRequest) -> AsyncGenerator[executor.ReadFileResponse, None]: ...
+
+    async def list_files(self, request: executor.ListFilesRequest) -> Sequence[executor.FileInfo]: ...
+
+    async def stat_file(self, sandbox_id: str, path: str) -> executor.FileInfo: ...
+
+    async def move_file(self, request: executor.MoveFileRequest) -> None: ...
+
+    async def make_directory(self, sandbox_id: str, path: str) -> None: ...
 
     async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None: ...
 

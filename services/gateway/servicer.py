@@ -18,18 +18,19 @@ from services.gateway import checks
 from services.gateway.conductor import Conductor
 from services.gateway.documents import Documents
 from services.gateway.egress import egress_record, from_executor, to_executor
+from services.gateway.file_servicer import FileServicer
 from services.gateway.forwarding import connect_port
 from services.gateway.interaction import Interaction
 from services.gateway.listing import list_execs
-from services.gateway.packing import file_error, pack_exec, pack_file, pack_sandbox, timestamp
+from services.gateway.packing import pack_exec, pack_sandbox, timestamp
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.preview.links import PreviewLinks, Target
 from services.gateway.store.port import SandboxRecord, Store
 from services.gateway.watching import watch
-from services.rpc.errors import failed_precondition, invalid_argument, resource_exhausted
+from services.rpc.errors import failed_precondition
 
 
-class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
+class GatewayServicer(FileServicer, gateway_pb2_grpc.GatewayServiceServicer):
     """GatewayService over the conductor, the executor and the records."""
 
     def __init__(
@@ -105,51 +106,6 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             await self._conductor.forget_sandbox(request.sandbox_id)
             await self._store.remove_sandbox(request.sandbox_id)
         return pb.RemoveSandboxResponse()
-
-    async def WriteFile(
-        self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Any
-    ) -> pb.WriteFileResponse:
-        first = await anext(aiter(request_iterator), pb.WriteFileRequest())
-        if not first.HasField("header"):
-            raise invalid_argument("HEADER_MISSING", "the first message must be the header")
-        header = first.header
-        checks.check_path("path", header.path)
-        await self._known(header.sandbox_id)
-        written = await self._executor.write_file(
-            executor.WriteFileHeader(
-                sandbox_id=header.sandbox_id,
-                path=header.path,
-                executable=header.executable,
-                user=executor.USER_PROGRAM,
-            ),
-            _upload(request_iterator),
-        )
-        return pb.WriteFileResponse(size=written.size, sha256=written.sha256)
-
-    async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> AsyncIterator[pb.ReadFileResponse]:
-        checks.check_path("path", request.path)
-        await self._known(request.sandbox_id)
-        asked = executor.ReadFilesRequest(
-            sandbox_id=request.sandbox_id, paths=[request.path], user=executor.USER_PROGRAM
-        )
-        async with aclosing(self._executor.read_files(asked)) as responses:
-            async for response in responses:
-                if response.HasField("error"):
-                    raise file_error(request.path, response.error)
-                if response.HasField("chunk"):
-                    yield pb.ReadFileResponse(chunk=response.chunk)
-
-    async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
-        checks.check_path("path", request.path, empty=True)
-        await self._known(request.sandbox_id)
-        files = await self._executor.list_files(request.sandbox_id, request.path)
-        return pb.ListFilesResponse(files=[pack_file(file) for file in files])
-
-    async def RemoveFile(self, request: pb.RemoveFileRequest, context: Any) -> pb.RemoveFileResponse:
-        checks.check_path("path", request.path)
-        await self._known(request.sandbox_id)
-        await self._executor.remove_file(request.sandbox_id, request.path, executor.USER_PROGRAM)
-        return pb.RemoveFileResponse()
 
     async def Exec(self, request: pb.ExecRequest, context: Any) -> AsyncIterator[pb.ExecResponse]:
         live = await self._conductor.start(request)
@@ -254,32 +210,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         url = self._preview_links.url(Target(sandbox_id=request.sandbox_id, port=request.port), expiry)
         return pb.CreatePreviewResponse(url=url, expire_time=timestamp(expiry * 1_000_000_000))
 
-    async def _known(self, sandbox_id: str) -> SandboxRecord:
-        checks.check_sandbox_id(sandbox_id)
-        record = await self._store.sandbox(sandbox_id)
-        if record is None:
-            raise checks.no_such_sandbox(sandbox_id)
-        return record
-
 
 async def _give_way() -> None:
     """Lets the exec begin before it is told of: in one turn of the loop its call is made, in the next it is sent."""
     for _ in range(2):
         await asyncio.sleep(0)
-
-
-async def _upload(requests: AsyncIterator[pb.WriteFileRequest]) -> AsyncIterator[bytes]:
-    size = 0
-    async for request in requests:
-        if request.HasField("end"):
-            return
-        if not request.HasField("chunk"):
-            raise invalid_argument("CHUNK_EXPECTED", "every message between header and end must be a chunk")
-        if len(request.chunk) > checks.MAX_CHUNK_BYTES:
-            raise invalid_argument("CHUNK_TOO_LARGE", "a chunk must be at most 64 KiB")
-        size += len(request.chunk)
-        if size > checks.MAX_UPLOAD_BYTES:
-            raise resource_exhausted("FILE_TOO_LARGE", "a file must be at most 2 GiB; write it in parts")
-        yield request.chunk
-    # A client that was cut off looks the same as one that stopped: only the end says that the file is whole.
-    raise invalid_argument("END_MISSING", "the last message must be the end: the stream broke off, nothing was written")

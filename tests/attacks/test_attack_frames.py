@@ -25,15 +25,22 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qila.executor.v1 import executor_pb2 as pb
-from services.executor import files, processes, stdin
+from services.executor import files, processes, stdin, trees
 from services.executor.agent import agent as agents
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import encode_frame
 from services.executor.errors import AgentUnavailableError, ExecutorError
+from services.executor.file_wire import (
+    pack_entry,
+    pack_file_info,
+    pack_file_part,
+    pack_part,
+    pack_summary,
+    pack_tree_part,
+)
 from services.executor.process import Process, ProcessSpec
 from services.executor.process_wire import pack_event
 from services.executor.processes import ProcessTable
-from services.executor.servicer import _pack_entry, _pack_file_info, _pack_file_part, _pack_summary
 
 from .frame import Setting, attack
 
@@ -116,6 +123,14 @@ HONEST: tuple[dict[str, Any], ...] = (
     {"type": "data", "call": 2, "index": 0, "error": {"kind": "io", "message": "none"}},
     {"type": "data", "call": 3, "entries": [["a", 1, 1, 1, 1], ["b", 1, 1, 1, 1]]},
     {"type": "result", "call": 3, **SURVEYED},
+    {"type": "result", "call": 4, "file": ROW},
+    {"type": "data", "call": 5, "size": 1, "mtime_ns": 1, "executable": False},
+    {"type": "result", "call": 5, "size": 1, "sha256": "0"},
+    {"type": "data", "call": 6, "etag": "0", "size": 1, "entry_count": 1, "skipped_count": 1},
+    {"type": "result", "call": 6, "size": 1, "sha256": "0"},
+    {"type": "data", "call": 7, "kind": "different"},
+    {"type": "data", "call": 7, "kind": "beyond"},
+    {"type": "result", "call": 7},
 )
 
 
@@ -163,6 +178,12 @@ frames = st.one_of(
 )
 
 
+async def no_files() -> AsyncIterator[trees.TreeFile]:
+    """What a client has that has nothing."""
+    for _ in range(0):
+        yield trees.TreeFile(path="", size=0, sha256="", executable=False)
+
+
 class Executor:
     """The executor's side of one sandbox, and whatever was raised in it that nobody foresaw."""
 
@@ -188,23 +209,48 @@ class Executor:
     async def look(self) -> None:
         """Does what the servicer does for its callers: only the executor's own errors may come of it."""
         process = self.table.find("known")
-        works = (self._list(), self._read(), self._survey(), self._watch(process), self._write(process))
+        works = (
+            self._list(),
+            self._read(),
+            self._survey(),
+            self._stat(),
+            self._part(),
+            self._tree(),
+            self._compare(),
+            self._watch(process),
+            self._write(process),
+        )
         ends = await asyncio.gather(*works, return_exceptions=True)
         self.unforeseen += [repr(end) for end in ends if end is not None and not isinstance(end, ExecutorError)]
 
     async def _list(self) -> None:
-        pb.ListFilesResponse(files=map(_pack_file_info, await files.list_directory(self.agent, path="")))
+        pb.ListFilesResponse(files=map(pack_file_info, await files.list_directory(self.agent, path="")))
 
     async def _read(self) -> None:
         async for part in files.read(self.agent, paths=["a"], max_file_bytes=0, max_total_bytes=0, user="program"):
-            _pack_file_part(part)
+            pack_file_part(part)
+
+    async def _stat(self) -> None:
+        pb.StatFileResponse(file=pack_file_info(await files.stat(self.agent, path="a")))
+
+    async def _part(self) -> None:
+        async for part in files.read_part(self.agent, path="a", offset=0, length=0):
+            pack_part(part)
+
+    async def _tree(self) -> None:
+        async for part in trees.read_tree(self.agent, path="", etag="", offset=0):
+            pack_tree_part(part)
+
+    async def _compare(self) -> None:
+        async for found in trees.compare_tree(self.agent, path="", ignored_names=(), files=no_files()):
+            pb.CompareTreeResponse(different=found.different, beyond=found.beyond)
 
     async def _survey(self) -> None:
         async for batch in files.survey(self.agent):
             if isinstance(batch, files.SurveySummary):
-                _pack_summary(batch, self.agent.toolchains, package_policy="", registry_urls={})
+                pack_summary(batch, self.agent.toolchains, package_policy="", registry_urls={})
             else:
-                pb.SurveyWorkspaceResponse(entries=map(_pack_entry, batch))
+                pb.SurveyWorkspaceResponse(entries=map(pack_entry, batch))
 
     async def _watch(self, process: Process) -> None:
         async for event in self.table.watch(process, {"stdout": 0, "stderr": 0, "terminal": 0}):

@@ -64,6 +64,8 @@ def test_name_a_sandbox_by_a_path(setting: Setting, boxes: Boxes, other: Shipped
         lambda: gateway.GetSandbox(pb.GetSandboxRequest(sandbox_id=spelled), timeout=20),
         lambda: gateway.ReadFile(pb.ReadFileRequest(sandbox_id=spelled, path="secret"), timeout=20),
         lambda: gateway.ListFiles(pb.ListFilesRequest(sandbox_id=spelled), timeout=20),
+        lambda: gateway.StatFile(pb.StatFileRequest(sandbox_id=spelled, path="secret"), timeout=20),
+        lambda: gateway.ReadTree(pb.ReadTreeRequest(sandbox_id=spelled), timeout=20),
         lambda: processes.GetSandbox(executor.GetSandboxRequest(sandbox_id=spelled), timeout=20),
         lambda: processes.RunProcess(
             executor.RunProcessRequest(sandbox_id=spelled, process_id="p", spec=spec), timeout=20

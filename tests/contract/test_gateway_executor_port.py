@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -41,6 +44,61 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
 
     async def ListImages(self, _request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
         return pb.ListImagesResponse(images=await self._fake.list_images())
+
+    async def WriteTree(self, request_iterator: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        requests = aiter(request_iterator)
+        header = (await anext(requests)).header
+        last = pb.WriteTreeEnd()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for request in requests:
+                if request.HasField("end"):
+                    last.CopyFrom(request.end)
+                    return
+                yield request.chunk
+            raise invalid_argument("INVALID_FIELD", "the stream broke off")
+
+        return await self._fake.write_tree(header, chunks(), sha256=lambda: last.sha256)
+
+    async def ReadTree(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        async for response in self._fake.read_tree(request):
+            yield response
+
+    async def CompareTree(self, request_iterator: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        requests = aiter(request_iterator)
+        header = (await anext(requests)).header
+
+        async def files() -> AsyncIterator[list[pb.TreeFile]]:
+            async for request in requests:
+                if request.HasField("end"):
+                    return
+                yield list(request.files.files)
+            raise invalid_argument("INVALID_FIELD", "the stream broke off")
+
+        async for found in self._fake.compare_tree(header, files()):
+            yield found
+
+    async def GetTransfer(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        size = await self._fake.transfer_size(request.sandbox_id, request.transfer_id)
+        return pb.GetTransferResponse(size=size)
+
+    async def ReadFile(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        async for response in self._fake.read_file(request):
+            yield response
+
+    async def ListFiles(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        return pb.ListFilesResponse(files=await self._fake.list_files(request))
+
+    async def StatFile(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        return pb.StatFileResponse(file=await self._fake.stat_file(request.sandbox_id, request.path))
+
+    async def MoveFile(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        await self._fake.move_file(request)
+        return pb.MoveFileResponse()
+
+    async def MakeDirectory(self, request: Any, _context: Any) -> Any:  # noqa: N802  # generated name
+        await self._fake.make_directory(request.sandbox_id, request.path)
+        return pb.MakeDirectoryResponse()
 
     async def RunProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         async for event in self._fake.run_process(request):
@@ -138,6 +196,71 @@ async def test_written_file_is_surveyed(port: ExecutorPort, sandbox_id: str) -> 
     await port.write_file(header(sandbox_id), chunks())
     other = await port.survey(sandbox_id, "0" * 64)
     assert (other.summary.unchanged, len(other.entries)) == (False, 1)
+
+
+async def test_files_are_read_in_parts_listed_and_moved(port: ExecutorPort, sandbox_id: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"0123456789"
+
+    await port.write_file(header(sandbox_id), chunks())
+    part = pb.ReadFileRequest(sandbox_id=sandbox_id, path="a", offset=8)
+    parts = [response async for response in port.read_file(part)]
+    assert [response.WhichOneof("part") for response in parts] == ["header", "chunk", "end"]
+    assert (parts[0].header.size, parts[1].chunk, parts[2].end.size) == (10, b"89", 2)
+    await port.make_directory(sandbox_id, "d")
+    await port.move_file(pb.MoveFileRequest(sandbox_id=sandbox_id, source="a", target="d/b.py"))
+    request = pb.ListFilesRequest(sandbox_id=sandbox_id, depth=64, patterns=["**/*.py"])
+    assert [file.name for file in await port.list_files(request)] == ["d/b.py"]
+    assert (await port.stat_file(sandbox_id, "d")).kind == pb.FILE_KIND_DIRECTORY
+    with pytest.raises(QilaError) as caught:
+        await port.stat_file(sandbox_id, "a")
+    assert caught.value.reason == "FILE_NOT_FOUND"
+
+
+async def test_trees_go_in_and_out(port: ExecutorPort, sandbox_id: str) -> None:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as made:
+        made.addfile(tarfile.TarInfo("a"))
+    data = file.getvalue()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield data[:100]
+        raise resource_exhausted("FILE_TOO_LARGE", "too large")
+
+    target = pb.WriteTreeHeader(sandbox_id=sandbox_id, path="t", transfer_id="x")
+    with pytest.raises(QilaError, match="FILE_TOO_LARGE"):
+        await port.write_tree(target, broken())
+    target.transfer_id = ""
+    with pytest.raises(QilaError, match="FILE_DIGEST_MISMATCH"):
+        await port.write_tree(target, chunks(), sha256=lambda: "0" * 64)
+    assert (await port.write_tree(target, chunks(), sha256=lambda: hashlib.sha256(data).hexdigest())).file_count == 1
+    parts = [part async for part in port.read_tree(pb.ReadTreeRequest(sandbox_id=sandbox_id, path="t"))]
+    assert [part.WhichOneof("part") for part in parts] == ["header", "chunk", "end"]
+    other = pb.ReadTreeRequest(sandbox_id=sandbox_id, path="t", etag="other")
+    with pytest.raises(QilaError, match="FILE_TREE_CHANGED"):
+        await anext(port.read_tree(other))
+    assert await port.transfer_size(sandbox_id, "unknown") == 0
+
+
+async def test_trees_are_compared(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:
+    fake.sandboxes[sandbox_id].files |= {"t/a": b"1", "t/b": b"1"}
+
+    async def files() -> AsyncIterator[list[pb.TreeFile]]:
+        yield [pb.TreeFile(path="a", sha256=hashlib.sha256(b"1").hexdigest())]
+        yield [pb.TreeFile(path="c", sha256="0" * 64)]
+
+    async def broken() -> AsyncIterator[list[pb.TreeFile]]:
+        yield [pb.TreeFile(path="a")]
+        raise resource_exhausted("FILES_TOO_MANY", "too many")
+
+    asked = pb.CompareTreeHeader(sandbox_id=sandbox_id, path="t")
+    (found,) = [found async for found in port.compare_tree(asked, files())]
+    assert (list(found.different), list(found.beyond)) == (["c"], ["b"])
+    with pytest.raises(QilaError, match="FILES_TOO_MANY"):
+        await anext(port.compare_tree(asked, broken()))
 
 
 async def test_source_that_fails_breaks_the_write_off(port: ExecutorPort, sandbox_id: str, fake: FakeExecutor) -> None:

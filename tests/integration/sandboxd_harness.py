@@ -203,11 +203,13 @@ class Sandbox:
         """A whole call: its last frame and its data."""
         self._next += 1
         number = self._next
-        self.send({"type": "call", "call": number, "op": op, "user": "program"} | fields)
+        sha256 = fields.pop("sha256", "")
+        defaults = {"type": "call", "call": number, "op": op, "user": "program", "transfer": "", "offset": 0}
+        self.send(defaults | fields)
         for chunk in chunks:
             self.send({"type": "chunk", "call": number}, chunk)
-        if op == "write":
-            self.send({"type": "chunk", "call": number, "last": True})
+        if op.startswith(("write", "compare")):
+            self.send({"type": "chunk", "call": number, "last": True, "sha256": sha256})
         data: list[Frame] = []
         while True:
             header, payload = self.receive()

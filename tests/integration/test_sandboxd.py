@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import select
 import signal
 import statistics
+import tarfile
 import time
 from collections.abc import Iterator
 
@@ -250,11 +253,103 @@ def test_files(sandbox: Sandbox) -> None:
     ends = [header for header, _ in data if "end" in header or "error" in header]
     assert ends[0]["end"] == {"size": len(content), "executable": True}
     assert [header["error"]["kind"] for header in ends[1:]] == ["not_found", "is_a_directory"]
-    _, data = sandbox.call("list", path="a/b")
+    _, data = sandbox.call("list", path="a/b", depth=1, patterns=[])
     assert [(row["name"], row["kind"], row["executable"]) for row in data[0][0]["files"]] == [("c.bin", "file", True)]
     assert sandbox.run("stat", "-c", "%u:%g %a", "a/b/c.bin")[1] == b"1000:1000 755\n"
     assert sandbox.call("remove", path="a")[0]["type"] == "result"
     assert sandbox.call("remove", path="a")[0]["kind"] == "not_found"
+
+
+def test_a_part_of_a_file(sandbox: Sandbox) -> None:
+    content = bytes(range(256)) * 1000
+    sandbox.call("write", *_parts(content), path="part", executable=False)
+    result, data = sandbox.call("read_part", path="part", offset=100_000, length=50_000)
+    assert (data[0][0]["size"], data[0][0]["executable"]) == (len(content), False)
+    part = b"".join(payload for _, payload in data)
+    assert part == content[100_000:150_000]
+    assert (result["size"], result["sha256"]) == (50_000, hashlib.sha256(part).hexdigest())
+    assert sandbox.call("read_part", path="part", offset=len(content), length=0)[0]["size"] == 0
+    assert sandbox.call("read_part", path="part", offset=len(content) + 1, length=0)[0]["kind"] == "out_of_range"
+    sandbox.run("rm", "part")
+
+
+def test_stat_move_and_make_directory(sandbox: Sandbox) -> None:
+    sandbox.call("write", b"1", path="m/one", executable=True)
+    sandbox.call("write", b"two", path="m/two", executable=False)
+    assert sandbox.call("stat", path="m/one")[0]["file"]["executable"] is True
+    assert sandbox.call("stat", path="")[0]["file"]["kind"] == "directory"
+    assert sandbox.call("stat", path="m/three")[0]["kind"] == "not_found"
+    assert sandbox.call("move", path="m/one", target="m/two", replace=False)[0]["kind"] == "exists"
+    assert sandbox.call("move", path="m/none", target="m/x/y", replace=False)[0]["kind"] == "not_found"
+    assert sandbox.call("move", path="m", target="m/x", replace=False)[0]["kind"] == "invalid_path"
+    assert sandbox.call("move", path="m/two", target="../two", replace=True)[0]["kind"] == "invalid_path"
+    assert sandbox.call("move", path="m/one", target="m/two", replace=True)[0]["type"] == "result"
+    assert sandbox.call("move", path="m/two", target="n/o/p", replace=False)[0]["type"] == "result"
+    assert sandbox.call("move", path=".qila", target="q", replace=False)[0]["kind"] == "permission_denied"
+    for _ in range(2):
+        assert sandbox.call("make_directory", path="n/d/e")[0]["type"] == "result"
+    assert sandbox.call("make_directory", path="n/o/p")[0]["kind"] == "exists"
+    _, data = sandbox.call("list", path="", depth=64, patterns=["n/**", ".qila/**"])
+    rows = [(row["name"], row["size"]) for row in data[0][0]["files"] if row["kind"] == "file"]
+    assert rows == [("n/o/p", 1)]
+    names = [row["name"] for row in data[0][0]["files"]]
+    assert names == [".qila", "n", "n/d", "n/d/e", "n/o", "n/o/p"]
+    sandbox.run("rm", "-r", "m", "n")
+
+
+def _archive(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as made:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def test_trees_and_transfers(sandbox: Sandbox) -> None:
+    data = _archive(a=b"1", **{f"deep/{number}": b"x" * 1000 for number in range(500)})
+    number = 9100
+    sandbox.send(
+        {
+            "type": "call",
+            "call": number,
+            "op": "write_tree",
+            "user": "program",
+            "path": "t",
+            "transfer": "x",
+            "offset": 0,
+        }
+    )
+    for part in _parts(data[:300_000]):
+        sandbox.send({"type": "chunk", "call": number}, part)
+    sandbox.run("true")
+    sandbox.send({"type": "abort", "call": number})
+    held = sandbox.call("transfer", transfer="x")[0]["size"]
+    assert 0 < held <= 300_000
+    assert sandbox.run("ls", "t")[0]["end"]["code"] != 0
+    sha256 = hashlib.sha256(data).hexdigest()
+    fields = {"path": "t", "transfer": "x", "offset": held, "sha256": sha256}
+    result, _ = sandbox.call("write_tree", *_parts(data[held:]), **fields)
+    assert (result["sha256"], result["file_count"]) == (sha256, 501)
+    assert (
+        sandbox.run("sh", "-c", "stat -c '%u %a' t/deep/7; ls -A .home/.qila-transfers | wc -l")[1] == b"1000 644\n0\n"
+    )
+    end, frames = sandbox.call("read_tree", path="t", etag="", offset=0)
+    whole = b"".join(payload for _, payload in frames)
+    assert end["sha256"] == hashlib.sha256(whole).hexdigest()
+    etag = frames[0][0]["etag"]
+    _, frames = sandbox.call("read_tree", path="t", etag=etag, offset=200_001)
+    assert b"".join(payload for _, payload in frames) == whole[200_001:]
+    row = json.dumps(["a", 1, hashlib.sha256(b"1").hexdigest(), False]).encode() + b"\n"
+    _, frames = sandbox.call("compare", row, path="t", ignored_names=["deep"])
+    assert frames == []
+    _, frames = sandbox.call("compare", row, path="t/deep", ignored_names=[])
+    assert [(header["kind"], len(json.loads(rows))) for header, rows in frames] == [("different", 1), ("beyond", 500)]
+    sandbox.run("sh", "-c", "echo changed > t/deep/7")
+    assert sandbox.call("read_tree", path="t", etag=etag, offset=1)[0]["kind"] == "tree_changed"
+    assert all(not row[0].startswith(".home") for row in sandbox.call("survey")[1][0][0]["entries"])
+    sandbox.run("rm", "-r", "t")
 
 
 def _parts(data: bytes) -> list[bytes]:
@@ -276,7 +371,18 @@ def test_files_of_others_are_out_of_reach_and_fifos_do_not_hang(sandbox: Sandbox
 
 
 def test_an_aborted_write_leaves_nothing(sandbox: Sandbox) -> None:
-    sandbox.send({"type": "call", "call": 9001, "op": "write", "user": "program", "path": "w/x", "executable": False})
+    sandbox.send(
+        {
+            "type": "call",
+            "call": 9001,
+            "op": "write",
+            "user": "program",
+            "path": "w/x",
+            "executable": False,
+            "transfer": "",
+            "offset": 0,
+        }
+    )
     sandbox.send({"type": "chunk", "call": 9001}, b"half")
     script = 'for i in $(seq 500); do [ -n "$(ls -A w 2>/dev/null)" ] && exit 0; sleep 0.01; done; exit 1'
     assert sandbox.run("sh", "-c", script)[0]["end"]["code"] == 0

@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import itertools
 import os
 import secrets
-import select
 import shutil
 import stat
 from typing import TYPE_CHECKING, Any
 
-from .frames import MAXIMUM_PAYLOAD, Channel, Header
+from .answers import Answers
+from .comparing import compare
+from .frames import MAXIMUM_PAYLOAD, Header
+from .linux import rename
+from .listing import is_executable, list_files, row
 from .paths import CallError, checked, from_os_error
 from .sealing import seal
+from .transfers import held_bytes, received
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
-
-_MAXIMUM_UNCREDITED = 1 << 20
-_ROWS_A_FRAME = 30
-# A listing is one message of the executor's.
-_MAXIMUM_ROWS = 10_000
-
-
-class Answers:
-    """Sends `data` of a call, no more at once than the executor has given credit for."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.channel = Channel(connection)
-        self._uncredited = 0
-
-    def data(self, header: Header, payload: bytes = b"") -> None:
-        """Send one `data` frame; waits for credit first where bytes are on their way already."""
-        while self._uncredited + len(payload) > _MAXIMUM_UNCREDITED or self._credit_waits():
-            frame = self.channel.receive()
-            if frame is None:
-                raise SystemExit
-            self._uncredited -= frame[0]["bytes"]
-        self._uncredited += len(payload)
-        self.channel.send({"type": "data"} | header, payload)
-
-    def _credit_waits(self) -> bool:
-        return bool(select.select([self.channel.connection], [], [], 0)[0])
 
 
 def answer(connection: socket.socket, root: str, call: Header) -> None:
@@ -69,17 +46,21 @@ def _write(answers: Answers, root: str, call: Header) -> Header:
     os.makedirs(parent, 0o755, exist_ok=True)  # noqa: PTH103 - Path.mkdir would take its mode for the last part alone
     if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - a text
         raise CallError("is_a_directory", f"{call['path']}: is a directory")
+    mode = 0o755 if call["executable"] else 0o644
+    if call["transfer"]:
+        return _write_by_transfer(answers, root, call, path, mode)
     temporary = f"{parent}/.qila-{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o755 if call["executable"] else 0o644)
+    descriptor = os.open(temporary, flags, mode)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
             digest = hashlib.sha256()
             size = 0
-            for data in _chunks(answers):
+            for data in answers.upload():
                 file.write(data)
                 digest.update(data)
                 size += len(data)
+        answers.check_sha256(digest.hexdigest())
         os.rename(temporary, path)  # noqa: PTH104 - a text
     except BaseException:
         os.unlink(temporary)  # noqa: PTH108 - a text
@@ -87,14 +68,27 @@ def _write(answers: Answers, root: str, call: Header) -> Header:
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def _chunks(answers: Answers) -> Iterator[bytes]:
-    while True:
-        frame = answers.channel.receive()
-        if frame is None:
-            raise SystemExit
-        yield frame[1]
-        if frame[0].get("last"):
-            return
+def _write_by_transfer(answers: Answers, root: str, call: Header, path: str, mode: int) -> Header:
+    with received(answers, root, call) as stream:
+        os.fchmod(stream.descriptor, mode)
+        os.rename(stream.path, path)  # noqa: PTH104 - a text
+    return {"size": stream.size, "sha256": stream.sha256}
+
+
+def _write_tree(answers: Answers, root: str, call: Header) -> Header:
+    from .trees import write_tree  # noqa: PLC0415 - the library of archives is for the few children that need it
+
+    return write_tree(answers, root, call)
+
+
+def _read_tree(answers: Answers, root: str, call: Header) -> Header:
+    from .tree_reading import read_tree  # noqa: PLC0415 - as above
+
+    return read_tree(answers, root, call)
+
+
+def _transfer(_answers: Answers, root: str, call: Header) -> Header:
+    return {"size": held_bytes(root, call["transfer"])}
 
 
 def _read(answers: Answers, root: str, call: Header) -> Header:
@@ -118,14 +112,9 @@ def _read(answers: Answers, root: str, call: Header) -> Header:
 
 
 def _read_one(answers: Answers, root: str, path: str, index: int, limit: float) -> dict[str, Any]:
-    # Opening a FIFO for reading would wait for a writer.
-    descriptor = os.open(f"{root}/{checked(path)}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    descriptor = _opened(root, path)
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise CallError("is_a_directory", f"{path}: is a directory")
-        if not stat.S_ISREG(status.st_mode):
-            raise CallError("not_a_file", f"{path}: is not a regular file")
         if status.st_size > limit:
             raise CallError("too_large", f"{path}: {status.st_size} bytes, allowed are {limit}")
         size = 0
@@ -136,43 +125,70 @@ def _read_one(answers: Answers, root: str, path: str, index: int, limit: float) 
             answers.data({"index": index}, data)
     finally:
         os.close(descriptor)
-    return {"size": size, "executable": bool(status.st_mode & 0o100)}
+    return {"size": size, "executable": is_executable(status)}
 
 
-def _list(answers: Answers, root: str, call: Header) -> Header:
+def _read_part(answers: Answers, root: str, call: Header) -> Header:
+    path = call["path"]
+    descriptor = _opened(root, path)
+    try:
+        status = os.fstat(descriptor)
+        if call["offset"] > status.st_size:
+            raise CallError("out_of_range", f"{path}: offset {call['offset']} is beyond the end at {status.st_size}")
+        os.lseek(descriptor, call["offset"], os.SEEK_SET)
+        answers.data(
+            {"size": status.st_size, "mtime_ns": max(0, status.st_mtime_ns), "executable": is_executable(status)}
+        )
+        # Not beyond the size that was told: a file that grows meanwhile would have no end.
+        remaining = status.st_size - call["offset"]
+        if call["length"]:
+            remaining = min(remaining, call["length"])
+        digest = hashlib.sha256()
+        size = 0
+        while size < remaining and (data := os.read(descriptor, min(MAXIMUM_PAYLOAD, remaining - size))):
+            size += len(data)
+            digest.update(data)
+            answers.data({}, data)
+    finally:
+        os.close(descriptor)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def _opened(root: str, path: str) -> int:
+    """A descriptor of a regular file, for reading."""
+    # Opening a FIFO for reading would wait for a writer.
+    descriptor = os.open(f"{root}/{checked(path)}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind == stat.S_IFREG:
+        return descriptor
+    os.close(descriptor)
+    if kind == stat.S_IFDIR:
+        raise CallError("is_a_directory", f"{path}: is a directory")
+    raise CallError("not_a_file", f"{path}: is not a regular file")
+
+
+def _stat(_answers: Answers, root: str, call: Header) -> Header:
     path = f"{root}/{checked(call['path'])}" if call["path"] else root
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in itertools.islice(entries, _MAXIMUM_ROWS + 1))
-    if len(names) > _MAXIMUM_ROWS:
-        raise CallError("too_large", f"{call['path']}: more than {_MAXIMUM_ROWS} names; list it with a command instead")
-    for start in range(0, len(names), _ROWS_A_FRAME):
-        rows = [row for name in names[start : start + _ROWS_A_FRAME] if (row := _row(path, name)) is not None]
-        answers.data({"files": rows})
+    return {"file": row(path, call["path"])}
+
+
+def _move(_answers: Answers, root: str, call: Header) -> Header:
+    source = f"{root}/{checked(call['path'])}"
+    target = f"{root}/{checked(call['target'])}"
+    os.lstat(source)
+    os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)  # noqa: PTH103, PTH120 - as above
+    try:
+        rename(source, target, replace=call["replace"])
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise CallError("invalid_path", f"{call['target']}: a directory cannot go into itself") from error
+        raise from_os_error(error, call["target"]) from error
     return {}
 
 
-def _row(directory: str, name: str) -> dict[str, Any] | None:
-    path = f"{directory}/{name}"
-    try:
-        status = os.lstat(path)
-        target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - a text
-    except FileNotFoundError:
-        # It went while we looked.
-        return None
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-    return {
-        "name": _shown(name),
-        "kind": kinds.get(stat.S_IFMT(status.st_mode), "other"),
-        "size": status.st_size,
-        "mtime_ns": max(0, status.st_mtime_ns),
-        "executable": stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o100),
-        "link_target": _shown(target),
-    }
-
-
-def _shown(name: str) -> str:
-    """A name as UTF-8 whatever its bytes are."""
-    return os.fsencode(name).decode(errors="replace")
+def _make_directory(_answers: Answers, root: str, call: Header) -> Header:
+    os.makedirs(f"{root}/{checked(call['path'])}", 0o755, exist_ok=True)  # noqa: PTH103 - as above
+    return {}
 
 
 def _remove(_answers: Answers, root: str, call: Header) -> Header:
@@ -214,8 +230,16 @@ def _seal(_answers: Answers, root: str, _call: Header) -> Header:
 
 _CALLS = {
     "write": _write,
+    "write_tree": _write_tree,
+    "read_tree": _read_tree,
+    "compare": compare,
+    "transfer": _transfer,
     "read": _read,
-    "list": _list,
+    "read_part": _read_part,
+    "list": list_files,
+    "stat": _stat,
+    "move": _move,
+    "make_directory": _make_directory,
     "remove": _remove,
     "link": _link,
     "seal": _seal,

@@ -20,6 +20,8 @@ INSTALL_USER = 1001
 USERS = {"program": PROGRAM_USER, "install": INSTALL_USER}
 
 _PR_SET_DUMPABLE = 4
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 _OWN_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control"))
@@ -41,6 +43,16 @@ def drop_capabilities() -> None:
     """Give up every capability for good."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
+
+
+def rename(source: str, target: str, *, replace: bool) -> None:
+    """Rename atomically; without `replace` only if nothing is at the target.
+
+    Raises:
+        OSError: EEXIST, if something is; or what else rename says.
+    """
+    flags = 0 if replace else _RENAME_NOREPLACE
+    _check(_libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags))
 
 
 def become(user: int) -> None:

@@ -91,9 +91,13 @@ class Call:
         """The connection is gone."""
         self._waiting.put_nowait(None)
 
-    async def send_chunk(self, data: bytes, *, last: bool = False) -> None:
+    async def send_chunk(self, data: bytes) -> None:
         """Sends bytes of an upload, at most 64 KiB, and waits while the socket is full."""
-        await self._agent.send_and_drain({"type": "chunk", "call": self._number, "last": last}, data)
+        await self._agent.send_and_drain({"type": "chunk", "call": self._number}, data)
+
+    async def send_last_chunk(self, sha256: str) -> None:
+        """Says that an upload is whole, and its SHA-256; empty if its sender gave none."""
+        await self._agent.send_and_drain({"type": "chunk", "call": self._number, "last": True, "sha256": sha256})
 
     async def next(self) -> tuple[Header, bytes] | None:
         """The next data, or None when `result` is there. FileCallError, AgentUnavailableError."""

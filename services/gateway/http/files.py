@@ -64,7 +64,8 @@ async def read(call: Call) -> Response:
         responses = cast("AsyncGenerator[pb.ReadFileResponse, None]", call.gateway.ReadFile(request, None))
         async with aclosing(responses):
             async for response in responses:
-                yield response.chunk
+                if response.HasField("chunk"):
+                    yield response.chunk
 
     # What a program wrote must never be shown as a page.
     headers = {"content-disposition": "attachment"}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,7 +21,8 @@ from grpc_status import rpc_status
 
 from qila.cli.__main__ import call
 from qila.cli.stack import Stack, last_words, running, start_time_of
-from qila.client import Client, NotFoundError, UnavailableError
+from qila.client import Client, NotFoundError, QilaError, UnavailableError
+from qila.client.trees import LocalFile
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
 
@@ -50,6 +55,17 @@ class FakeGateway(GatewayServiceServicer):
         self.policy = pb.EgressPolicy(mode=pb.EGRESS_MODE_REGISTRIES)
         self.records: list[pb.EgressRecord] = []
         self.egress_requests: list[pb.ListEgressRequest] = []
+        self.read_requests: list[pb.ReadFileRequest] = []
+        self.list_requests: list[pb.ListFilesRequest] = []
+        self.break_reads_after: int | None = None
+        self.lie = False
+        self.mtime_ns = 1
+        self.made: list[str] = []
+        self.tree_headers: list[pb.WriteTreeHeader] = []
+        self.held = b""
+        self.break_uploads_after: int | None = None
+        self.archive = b""
+        self.compared: list[list[str]] = []
 
     def CreateSandbox(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.create_requests.append(request)
@@ -85,16 +101,92 @@ class FakeGateway(GatewayServiceServicer):
             self.executable.add(header.path)
         return pb.WriteFileResponse(size=len(self.files[header.path]))
 
+    def WriteTree(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        header = next(request_iterator).header
+        self.tree_headers.append(header)
+        content = bytearray(self.held[: header.offset])
+        for part in request_iterator:
+            if part.HasField("end"):
+                break
+            content += part.chunk
+            if self.break_uploads_after is not None and len(content) > self.break_uploads_after:
+                self.held, self.break_uploads_after = bytes(content), None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        assert hashlib.sha256(content).hexdigest() == part.end.sha256
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                assert file is not None
+                self.files[member.name] = file.read()
+                if member.mode & 0o100:
+                    self.executable.add(member.name)
+        return pb.WriteTreeResponse(size=len(content))
+
+    def CompareTree(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        header = next(request_iterator).header
+        assert header.ignored_names == [".git", ".venv", "__pycache__", "node_modules"]
+        named = {file.path: file for request in request_iterator for file in request.files.files}
+        prefix = f"{header.path}/" if header.path else ""
+        there = {path.removeprefix(prefix): content for path, content in self.files.items() if path.startswith(prefix)}
+        self.compared.append(sorted(named))
+        yield pb.CompareTreeResponse(beyond=sorted(set(there) - set(named)))
+        for path, file in named.items():
+            if path not in there or hashlib.sha256(there[path]).hexdigest() != file.sha256:
+                yield pb.CompareTreeResponse(different=[path])
+
+    def RemoveFile(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        del self.files[request.path]
+        return pb.RemoveFileResponse()
+
+    def GetTransfer(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        assert request.transfer_id == self.tree_headers[-1].transfer_id
+        return pb.GetTransferResponse(size=len(self.held))
+
+    def ReadTree(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        assert request.etag == ("e" if request.offset else "")
+        part = self.archive[request.offset :]
+        yield pb.ReadTreeResponse(header=pb.ReadTreeHeader(etag="e", size=len(self.archive)))
+        if self.break_reads_after is not None and not request.offset:
+            yield pb.ReadTreeResponse(chunk=part[: self.break_reads_after])
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        yield pb.ReadTreeResponse(chunk=part)
+        end = pb.ReadTreeEnd(size=len(part), sha256=hashlib.sha256(part).hexdigest())
+        yield pb.ReadTreeResponse(end=end)
+
     def ReadFile(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         if request.path not in self.files:
             info = any_pb2.Any()
             info.Pack(error_details_pb2.ErrorInfo(domain="qila", reason="FILE_NOT_FOUND", metadata={"path": "x"}))
             context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=5, message="gone", details=[info])))
-        yield pb.ReadFileResponse(chunk=self.files[request.path])
+        self.read_requests.append(request)
+        content = self.files[request.path]
+        part = content[request.offset :]
+        yield pb.ReadFileResponse(header=pb.ReadFileHeader(size=len(content), mtime_ns=self.mtime_ns))
+        if self.break_reads_after is not None and len(self.read_requests) == 1:
+            yield pb.ReadFileResponse(chunk=part[: self.break_reads_after])
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        yield pb.ReadFileResponse(chunk=part)
+        sha256 = "0" * 64 if self.lie else hashlib.sha256(part).hexdigest()
+        yield pb.ReadFileResponse(end=pb.ReadFileEnd(size=len(part), sha256=sha256))
 
     def ListFiles(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.list_requests.append(request)
         files = [pb.FileInfo(name=name, size=len(content)) for name, content in self.files.items()]
         return pb.ListFilesResponse(files=files)
+
+    def StatFile(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        kind = pb.FILE_KIND_DIRECTORY if request.path == "tree" else pb.FILE_KIND_FILE
+        size = len(self.files.get(request.path, b""))
+        return pb.StatFileResponse(file=pb.FileInfo(name=request.path, kind=kind, size=size, mtime_ns=10**18))
+
+    def MoveFile(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        assert request.replace or request.target not in self.files
+        self.files[request.target] = self.files.pop(request.source)
+        return pb.MoveFileResponse()
+
+    def MakeDirectory(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
+        self.made.append(request.path)
+        return pb.MakeDirectoryResponse()
 
     def Exec(self, request, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802 - gRPC's
         self.exec_requests.append(request)
@@ -268,6 +360,159 @@ def test_put_and_get_keep_the_bytes(gateway: FakeGateway, tmp_path: Path) -> Non
     assert call(["put", SANDBOX, str(tmp_path / "a"), ":data/b"]) == 0
     assert call(["get", f"{SANDBOX}:data/b", str(tmp_path)]) == 0
     assert (tmp_path / "b").read_bytes() == data == gateway.files["data/b"]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(gateway: FakeGateway) -> None:
+    gateway.files = {"a": bytes(range(200))}
+    gateway.break_reads_after = 70
+    with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as client:
+        assert b"".join(client.get(SANDBOX, "a", offset=10)) == bytes(range(10, 200))
+    assert [request.offset for request in gateway.read_requests] == [10, 80]
+
+
+def test_a_download_of_a_file_that_changed_meanwhile_is_refused(gateway: FakeGateway) -> None:
+    gateway.files = {"a": bytes(200)}
+    gateway.break_reads_after = 70
+    with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as client:
+        chunks = client.get(SANDBOX, "a")
+        assert next(chunks) == bytes(70)
+        gateway.mtime_ns = 2
+        with pytest.raises(QilaError) as caught:
+            next(chunks)
+    assert caught.value.reason == "FILE_CHANGED"
+
+
+def test_a_download_that_is_not_what_was_sent_leaves_nothing(
+    gateway: FakeGateway, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gateway.files, gateway.lie = {"a": b"x"}, True
+    assert call(["get", f"{SANDBOX}:a", str(tmp_path)]) == 125
+    assert list(tmp_path.iterdir()) == []
+    assert "DIGEST_MISMATCH" in capfd.readouterr().err
+
+
+def test_stat_mv_mkdir_and_a_deep_ls(gateway: FakeGateway, capfd: pytest.CaptureFixture[str]) -> None:
+    gateway.files = {"a": b"123"}
+    assert call(["mv", f"{SANDBOX}:a", "b/c"]) == 0
+    assert gateway.files == {"b/c": b"123"}
+    assert call(["mkdir", f"{SANDBOX}:d/e"]) == 0
+    assert gateway.made == ["d/e"]
+    assert call(["mkdir", SANDBOX]) == 125
+    assert call(["stat", f"{SANDBOX}:b/c"]) == 0
+    assert capfd.readouterr().out == "--            3 b/c  2001-09-09T01:46:40.000+00:00\n"
+    assert call(["ls", "-R", "--pattern", "**/*.py", "--json", SANDBOX, "b"]) == 0
+    (request,) = gateway.list_requests
+    assert (request.path, request.depth, list(request.patterns)) == ("b", 64, ["**/*.py"])
+    assert json.loads(capfd.readouterr().out)["name"] == "b/c"
+
+
+def test_a_directory_goes_up_in_one_stream_that_goes_on_where_it_broke(gateway: FakeGateway, tmp_path: Path) -> None:
+    contents = {f"d/{number}": os.urandom(50_000) for number in range(20)}
+    (tmp_path / "d").mkdir()
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    gateway.break_uploads_after = 400_000
+    assert call(["put", SANDBOX, str(tmp_path)]) == 0
+    assert gateway.files == contents
+    first, second = gateway.tree_headers
+    assert (first.offset, second.offset) == (0, len(gateway.held))
+    assert first.transfer_id == second.transfer_id != ""
+
+
+def test_a_file_that_changes_during_an_upload_is_told(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    local = [LocalFile(source=tmp_path / "a", path=f"{n}", size=n, executable=False) for n in (2, 3)]
+    with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as client, pytest.raises(QilaError) as caught:
+        client.put_tree(SANDBOX, local)
+    assert (caught.value.reason, gateway.files) == ("FILE_CHANGED", {})
+
+
+def packed(*members: tarfile.TarInfo) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(b"x" * member.size))
+    return file.getvalue()
+
+
+def entry(name: str, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info
+
+
+def test_a_directory_comes_down_whole(gateway: FakeGateway, tmp_path: Path) -> None:
+    gateway.archive = packed(
+        entry("d", type=tarfile.DIRTYPE, mode=0o755),
+        entry("d/a", size=3, mode=0o755),
+        entry("d/l", type=tarfile.SYMTYPE, linkname="../d/a"),
+    )
+    gateway.break_reads_after = 700
+    assert call(["get", f"{SANDBOX}:tree", str(tmp_path)]) == 0
+    assert (tmp_path / "tree/d/l").read_bytes() == b"xxx"
+    assert (tmp_path / "tree/d/a").stat().st_mode & 0o100
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+    assert call(["get", f"{SANDBOX}:tree", str(tmp_path)]) == 125
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [entry("../out", size=1)],
+        [entry("l", type=tarfile.SYMTYPE, linkname="/etc"), entry("l/out", size=1)],
+        [entry("l", type=tarfile.SYMTYPE, linkname="..")],
+        [entry("b", type=tarfile.SYMTYPE, linkname="."), entry("l", type=tarfile.SYMTYPE, linkname="b/..")],
+        [entry("l", type=tarfile.SYMTYPE, linkname="d"), entry("h", type=tarfile.LNKTYPE, linkname="l")],
+        [entry("d", type=tarfile.CHRTYPE)],
+        [entry("f", type=tarfile.FIFOTYPE)],
+        [entry("/out", size=1)],
+        [entry("a", size=1), entry("a", size=1)],
+        [entry("a", size=1), entry("a/b", size=1)],
+        [entry("big", pax_headers={"comment": "x" * (2 << 20)})],
+    ],
+)
+def test_a_hostile_archive_is_refused_and_leaves_nothing(
+    gateway: FakeGateway, tmp_path: Path, members: list[tarfile.TarInfo]
+) -> None:
+    gateway.archive = packed(*members)
+    (tmp_path / "here").mkdir()
+    assert call(["get", f"{SANDBOX}:tree", str(tmp_path / "here")]) == 125
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_sync_sends_what_differs_and_removes_only_when_told(
+    gateway: FakeGateway, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("same", "other", "d/new", ".git/left out"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    gateway.files = {"to/same": b"same", "to/other": b"old", "to/beyond": b"", "elsewhere": b""}
+    assert call(["sync", str(tmp_path), f"{SANDBOX}:to"]) == 0
+    expected = {"to/same": b"same", "to/other": b"other", "to/d/new": b"d/new", "elsewhere": b""}
+    assert gateway.files == expected | {"to/beyond": b""}
+    shown = capfd.readouterr()
+    assert shown.out == "+ d/new\n+ other\n"
+    assert shown.err == "2 uploaded, 0 removed, 1 unchanged\n"
+    assert call(["sync", "--delete", "--json", str(tmp_path), f"{SANDBOX}:to"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"uploaded": [], "removed": ["beyond"], "unchanged": 3}
+    assert gateway.files == expected
+
+
+def test_sync_goes_on_when_the_directory_changes(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    address = os.environ["QILA_GATEWAY_ADDRESS"]
+    command = [sys.executable, "-m", "qila.cli", "sync", "--watch", "--json", "--address", address]
+    with subprocess.Popen([*command, str(tmp_path), SANDBOX], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["uploaded"] == ["a"]
+        (tmp_path / "b").write_text("2")
+        assert json.loads(process.stdout.readline())["uploaded"] == ["b"]
+        (tmp_path / "a").write_text("3")
+        assert json.loads(process.stdout.readline())["uploaded"] == ["a"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert gateway.files == {"a": b"3", "b": b"2"}
 
 
 def test_a_failed_download_leaves_nothing(gateway: FakeGateway, tmp_path: Path) -> None:

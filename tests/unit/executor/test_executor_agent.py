@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from qila.executor.v1 import executor_pb2 as pb
 from services.executor import files
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import Header, encode_frame, read_frame
 from services.executor.errors import AgentUnavailableError, FileCallError, InvalidFieldError, ProtocolError
+from services.executor.file_wire import UploadStream
 
 WELCOME = {"type": "welcome", "protocol": 1, "toolchains": {"python": "3.13.5"}, "processes": []}
 
@@ -155,22 +157,26 @@ async def test_sandboxd_may_dial_again(agent: Agent, sandboxd: Sandboxd, path: P
 async def test_a_file_is_written_in_chunks(agent: Agent, sandboxd: Sandboxd) -> None:
     content = bytes(range(256)) * 1000
 
-    async def chunks() -> AsyncIterator[bytes]:
-        yield content
+    async def requests() -> AsyncIterator[pb.WriteFileRequest]:
+        yield pb.WriteFileRequest(chunk=content)
+        yield pb.WriteFileRequest(end=pb.WriteFileEnd(sha256="12"))
 
     async def answer() -> bytes:
         call = (await sandboxd.receive())[0]
         assert (call["op"], call["path"], call["user"]) == ("write", "a/b", "program")
+        assert (call["transfer"], call["offset"]) == ("t", 5)
         received = b""
         while True:
             header, payload = await sandboxd.receive()
             received += payload
             if header.get("last"):
+                assert header["sha256"] == "12"
                 sandboxd.send({"type": "result", "call": call["call"], "size": len(received), "sha256": "00"})
                 return received
 
     answering = asyncio.create_task(answer())
-    size, _ = await files.write(agent, path="a/b", executable=False, user="program", chunks=chunks())
+    upload = UploadStream(pb.WriteFileHeader(transfer_id="t", offset=5), requests())
+    size, _ = await files.write(agent, path="a/b", executable=False, user="program", upload=upload)
     assert size == len(content)
     assert await answering == content
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from services.gateway.config import read_config
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
 from services.gateway.resolver_fake import FakeResolver
 from services.rpc.config import ConfigError, Environment
-from services.rpc.errors import QilaError
+from services.rpc.errors import ErrorCode, QilaError
 
 from .gateway_world import LOST, refused
 
@@ -36,6 +38,132 @@ async def test_files_go_in_and_out(stub: Any, sandbox_id: str) -> None:
     assert [file.name for file in listed.files] == ["b.txt"]
     await stub.RemoveFile(pb.RemoveFileRequest(sandbox_id=sandbox_id, path="a/b.txt"))
     gone = await refused(anext(aiter(stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path="a/b.txt")))))
+    assert gone.reason == "FILE_NOT_FOUND"
+
+
+async def test_a_part_of_a_file_comes_with_header_and_digest(stub: Any, sandbox_id: str) -> None:
+    await stub.WriteFile(upload(sandbox_id, "a", b"0123456789"))
+    request = pb.ReadFileRequest(sandbox_id=sandbox_id, path="a", offset=3, length=4)
+    header, chunk, end = [part async for part in stub.ReadFile(request)]
+    assert (header.header.size, chunk.chunk, end.end.size) == (10, b"3456", 4)
+    assert end.end.sha256 == hashlib.sha256(b"3456").hexdigest()
+    request.offset = 11
+    assert (await refused(anext(aiter(stub.ReadFile(request))))).code is ErrorCode.OUT_OF_RANGE
+
+
+async def tree(header: pb.WriteTreeHeader, *chunks: bytes, sha256: str = "") -> AsyncIterator[pb.WriteTreeRequest]:
+    yield pb.WriteTreeRequest(header=header)
+    for chunk in chunks:
+        yield pb.WriteTreeRequest(chunk=chunk)
+    yield pb.WriteTreeRequest(end=pb.WriteTreeEnd(sha256=sha256))
+
+
+def archive(**files: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as made:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+async def test_trees_go_in_and_out_and_go_on(stub: Any, sandbox_id: str) -> None:
+    data = archive(a=b"1", b=b"22")
+    header = pb.WriteTreeHeader(sandbox_id=sandbox_id, path="t", transfer_id="x-1")
+    bad = await refused(stub.WriteTree(tree(header, data[:700], b"x" * 65537)))
+    assert bad.reason == "CHUNK_TOO_LARGE"
+    asked = pb.GetTransferRequest(sandbox_id=sandbox_id, transfer_id="x-1")
+    header.offset = (await stub.GetTransfer(asked)).size
+    assert header.offset == 700
+    digest = hashlib.sha256(data).hexdigest()
+    written = await stub.WriteTree(tree(header, data[700:], sha256=digest))
+    assert (written.size, written.sha256, written.file_count) == (len(data), digest, 2)
+    parts = [part async for part in stub.ReadTree(pb.ReadTreeRequest(sandbox_id=sandbox_id, path="t"))]
+    whole = b"".join(part.chunk for part in parts)
+    etag = parts[0].header.etag
+    again = pb.ReadTreeRequest(sandbox_id=sandbox_id, path="t", etag=etag, offset=100)
+    assert b"".join([part.chunk async for part in stub.ReadTree(again)]) == whole[100:]
+    again.etag = "other"
+    assert (await refused(anext(aiter(stub.ReadTree(again))))).reason == "FILE_TREE_CHANGED"
+
+
+async def comparison(
+    header: pb.CompareTreeHeader, *batches: list[pb.TreeFile], ends: bool = True
+) -> AsyncIterator[pb.CompareTreeRequest]:
+    yield pb.CompareTreeRequest(header=header)
+    for batch in batches:
+        yield pb.CompareTreeRequest(files=pb.CompareTreeFiles(files=batch))
+    if ends:
+        yield pb.CompareTreeRequest(end=pb.CompareTreeEnd())
+
+
+async def test_trees_are_compared_by_content(stub: Any, sandbox_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("t/same", "t/other", "t/beyond", "t/.git/x"):
+        await stub.WriteFile(upload(sandbox_id, path, b"1"))
+    digest = hashlib.sha256(b"1").hexdigest()
+    header = pb.CompareTreeHeader(sandbox_id=sandbox_id, path="t", ignored_names=[".git"])
+    same, other = pb.TreeFile(path="same", size=1, sha256=digest), pb.TreeFile(path="other", sha256="0" * 64)
+    (found,) = [found async for found in stub.CompareTree(comparison(header, [same], [other]))]
+    assert (list(found.different), list(found.beyond)) == (["other"], ["beyond"])
+
+    async def refusal(*batches: list[pb.TreeFile], ends: bool = True) -> QilaError:
+        return await refused(anext(aiter(stub.CompareTree(comparison(header, *batches, ends=ends)))))
+
+    assert (await refusal([same], ends=False)).reason == "END_MISSING"
+    assert (await refusal([same] * 501)).reason == "FILES_TOO_MANY"
+    assert (await refusal([pb.TreeFile(path="../x", sha256=digest)])).metadata["field"] == "files.path"
+    assert (await refusal([pb.TreeFile(path="x", sha256="1")])).metadata["field"] == "files.sha256"
+    monkeypatch.setattr(checks, "MAX_FILES", 1)
+    assert (await refusal([same, other])).code is ErrorCode.RESOURCE_EXHAUSTED
+    header.ignored_names.append("")
+    assert (await refusal([same])).metadata["field"] == "ignored_names"
+
+
+BAD_TREES = {
+    "transfer_id": pb.WriteTreeHeader(transfer_id="a/b"),
+    "offset": pb.WriteTreeHeader(offset=1),
+    "path": pb.WriteTreeHeader(path="../x"),
+}
+
+
+@pytest.mark.parametrize("field", BAD_TREES)
+async def test_bad_headers_of_trees_name_their_field(stub: Any, sandbox_id: str, field: str) -> None:
+    header = pb.WriteTreeHeader()
+    header.CopyFrom(BAD_TREES[field])
+    header.sandbox_id = sandbox_id
+    assert (await refused(stub.WriteTree(tree(header)))).metadata["field"] == field
+
+
+async def test_bad_digests_and_etags_name_their_field(stub: Any, sandbox_id: str) -> None:
+    header = pb.WriteTreeHeader(sandbox_id=sandbox_id)
+    assert (await refused(stub.WriteTree(tree(header, archive(a=b""), sha256="A" * 64)))).metadata["field"] == "sha256"
+    mismatch = await refused(stub.WriteTree(tree(header, archive(a=b""), sha256="0" * 64)))
+    assert mismatch.reason == "FILE_DIGEST_MISMATCH"
+    request = pb.ReadTreeRequest(sandbox_id=sandbox_id, offset=1)
+    assert (await refused(anext(aiter(stub.ReadTree(request))))).metadata["field"] == "etag"
+    no_id = pb.GetTransferRequest(sandbox_id=sandbox_id)
+    assert (await refused(stub.GetTransfer(no_id))).metadata["field"] == "transfer_id"
+
+
+async def test_files_are_listed_deep_looked_at_and_moved(stub: Any, sandbox_id: str) -> None:
+    for path in ("a/b.py", "a/c/d.py", "a/c/e.txt"):
+        await stub.WriteFile(upload(sandbox_id, path, b"1"))
+    request = pb.ListFilesRequest(sandbox_id=sandbox_id, path="a", depth=64, patterns=["**/*.py"])
+    assert [file.name for file in (await stub.ListFiles(request)).files] == ["b.py", "c/d.py"]
+    request.depth = 65
+    assert (await refused(stub.ListFiles(request))).metadata["field"] == "depth"
+    await stub.MoveFile(pb.MoveFileRequest(sandbox_id=sandbox_id, source="a/c", target="x"))
+    found = await stub.StatFile(pb.StatFileRequest(sandbox_id=sandbox_id, path="x/d.py"))
+    assert (found.file.name, found.file.size) == ("x/d.py", 1)
+    onto = pb.MoveFileRequest(sandbox_id=sandbox_id, source="a/b.py", target="x/d.py")
+    assert (await refused(stub.MoveFile(onto))).reason == "FILE_EXISTS"
+    onto.replace = True
+    await stub.MoveFile(onto)
+    await stub.MakeDirectory(pb.MakeDirectoryRequest(sandbox_id=sandbox_id, path="new"))
+    found = await stub.StatFile(pb.StatFileRequest(sandbox_id=sandbox_id, path="new"))
+    assert found.file.kind == pb.FILE_KIND_DIRECTORY
+    gone = await refused(stub.StatFile(pb.StatFileRequest(sandbox_id=sandbox_id, path="a/b.py")))
     assert gone.reason == "FILE_NOT_FOUND"
 
 

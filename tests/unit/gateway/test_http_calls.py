@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -230,7 +231,9 @@ async def test_a_large_file_is_never_whole_in_memory(world: World, client: httpx
     arrived = asyncio.Event()
     sent_all = False
 
-    async def count(header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]) -> executor.WriteFileResponse:
+    async def count(
+        header: executor.WriteFileHeader, chunks: AsyncIterator[bytes], **_: Any
+    ) -> executor.WriteFileResponse:
         async for chunk in chunks:
             # The first bytes are here before the last were sent.
             assert sizes or not sent_all

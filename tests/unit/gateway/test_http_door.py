@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -85,9 +86,11 @@ async def test_what_is_no_http_is_told_in_the_same_form(world: World) -> None:
 async def test_an_upload_that_breaks_off_leaves_the_old_file(world: World, way: str) -> None:
     write, writing = world.executor.write_file, asyncio.Event()
 
-    async def noted(header: executor.WriteFileHeader, chunks: AsyncIterator[bytes]) -> executor.WriteFileResponse:
+    async def noted(
+        header: executor.WriteFileHeader, chunks: AsyncIterator[bytes], **options: Any
+    ) -> executor.WriteFileResponse:
         writing.set()
-        return await write(header, chunks)
+        return await write(header, chunks, **options)
 
     world.executor.write_file = noted  # type: ignore[method-assign]
     async with open_door(world) as door:

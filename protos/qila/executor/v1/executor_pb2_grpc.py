@@ -64,15 +64,55 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteFileRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteFileResponse.FromString,
                 _registered_method=True)
+        self.WriteTree = channel.stream_unary(
+                '/qila.executor.v1.ExecutorService/WriteTree',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeResponse.FromString,
+                _registered_method=True)
+        self.ReadTree = channel.unary_stream(
+                '/qila.executor.v1.ExecutorService/ReadTree',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeResponse.FromString,
+                _registered_method=True)
+        self.CompareTree = channel.stream_stream(
+                '/qila.executor.v1.ExecutorService/CompareTree',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeResponse.FromString,
+                _registered_method=True)
+        self.GetTransfer = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/GetTransfer',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferResponse.FromString,
+                _registered_method=True)
         self.ReadFiles = channel.unary_stream(
                 '/qila.executor.v1.ExecutorService/ReadFiles',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFilesRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFilesResponse.FromString,
                 _registered_method=True)
+        self.ReadFile = channel.unary_stream(
+                '/qila.executor.v1.ExecutorService/ReadFile',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileResponse.FromString,
+                _registered_method=True)
         self.ListFiles = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/ListFiles',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.StatFile = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/StatFile',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileResponse.FromString,
+                _registered_method=True)
+        self.MoveFile = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/MoveFile',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileResponse.FromString,
+                _registered_method=True)
+        self.MakeDirectory = channel.unary_unary(
+                '/qila.executor.v1.ExecutorService/MakeDirectory',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryResponse.FromString,
                 _registered_method=True)
         self.RemoveFile = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/RemoveFile',
@@ -202,6 +242,38 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteTree(self, request_iterator, context):
+        """Writes a tree from a tar archive, checked as the gateway's proto says and moved into place file by file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadTree(self, request, context):
+        """Reads a tree as a tar archive that is the same as long as the tree is. ABORTED, FILE_TREE_CHANGED: it is not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareTree(self, request_iterator, context):
+        """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+        that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+        the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+        RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+        sandbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTransfer(self, request, context):
+        """How many bytes are held of a transfer that broke off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadFiles(self, request, context):
         """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status.
         """
@@ -209,9 +281,40 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadFile(self, request, context):
+        """Reads one file of the program's, or a part of it: header, bytes in order, end. NOT_FOUND: no such path.
+        FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED. OUT_OF_RANGE: the offset is beyond the end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListFiles(self, request, context):
-        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
-        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """Lists a directory, or what is below it down to a depth, sorted by path, links not followed; from /sandbox itself,
+        what belongs to Qila and to caches is listed and not entered. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not
+        a directory. RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them, or more than 200,000 names to look at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StatFile(self, request, context):
+        """What a path is; a link is not followed. NOT_FOUND: no such path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveFile(self, request, context):
+        """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
+        FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeDirectory(self, request, context):
+        """Makes a directory and those above it; one that is there is fine. FAILED_PRECONDITION, FILE_EXISTS: something else is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -386,15 +489,55 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteFileRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteFileResponse.SerializeToString,
             ),
+            'WriteTree': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteTree,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeResponse.SerializeToString,
+            ),
+            'ReadTree': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadTree,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeResponse.SerializeToString,
+            ),
+            'CompareTree': grpc.stream_stream_rpc_method_handler(
+                    servicer.CompareTree,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeResponse.SerializeToString,
+            ),
+            'GetTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTransfer,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferResponse.SerializeToString,
+            ),
             'ReadFiles': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadFiles,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFilesRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFilesResponse.SerializeToString,
             ),
+            'ReadFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadFile,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileResponse.SerializeToString,
+            ),
             'ListFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFiles,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'StatFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.StatFile,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileResponse.SerializeToString,
+            ),
+            'MoveFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveFile,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileResponse.SerializeToString,
+            ),
+            'MakeDirectory': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeDirectory,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryResponse.SerializeToString,
             ),
             'RemoveFile': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveFile,
@@ -640,6 +783,114 @@ class ExecutorService:
             _registered_method=True)
 
     @staticmethod
+    def WriteTree(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/qila.executor.v1.ExecutorService/WriteTree',
+            qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.WriteTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/ReadTree',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ReadTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareTree(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.executor.v1.ExecutorService/CompareTree',
+            qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.CompareTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/GetTransfer',
+            qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.GetTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ReadFiles(request,
             target,
             options=(),
@@ -667,6 +918,33 @@ class ExecutorService:
             _registered_method=True)
 
     @staticmethod
+    def ReadFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/ReadFile',
+            qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.ReadFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListFiles(request,
             target,
             options=(),
@@ -683,6 +961,87 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/ListFiles',
             qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StatFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/StatFile',
+            qila_dot_executor_dot_v1_dot_executor__pb2.StatFileRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.StatFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/MoveFile',
+            qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeDirectory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/MakeDirectory',
+            qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.MakeDirectoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,12 +66,38 @@ class ExecutorServiceStub:
     workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
     of the program's user only: what belongs to an install under way goes on.
     """
+    WriteTree: _grpc.StreamUnaryMultiCallable[_executor_pb2.WriteTreeRequest, _executor_pb2.WriteTreeResponse]
+    """Writes a tree from a tar archive, checked as the gateway's proto says and moved into place file by file."""
+    ReadTree: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadTreeRequest, _executor_pb2.ReadTreeResponse]
+    """Reads a tree as a tar archive that is the same as long as the tree is. ABORTED, FILE_TREE_CHANGED: it is not."""
+    CompareTree: _grpc.StreamStreamMultiCallable[_executor_pb2.CompareTreeRequest, _executor_pb2.CompareTreeResponse]
+    """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+    that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+    the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+    RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+    sandbox.
+    """
+    GetTransfer: _grpc.UnaryUnaryMultiCallable[_executor_pb2.GetTransferRequest, _executor_pb2.GetTransferResponse]
+    """How many bytes are held of a transfer that broke off."""
     ReadFiles: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
-    ListFiles: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
-    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    ReadFile: _grpc.UnaryStreamMultiCallable[_executor_pb2.ReadFileRequest, _executor_pb2.ReadFileResponse]
+    """Reads one file of the program's, or a part of it: header, bytes in order, end. NOT_FOUND: no such path.
+    FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED. OUT_OF_RANGE: the offset is beyond the end.
     """
+    ListFiles: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]
+    """Lists a directory, or what is below it down to a depth, sorted by path, links not followed; from /sandbox itself,
+    what belongs to Qila and to caches is listed and not entered. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not
+    a directory. RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them, or more than 200,000 names to look at.
+    """
+    StatFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.StatFileRequest, _executor_pb2.StatFileResponse]
+    """What a path is; a link is not followed. NOT_FOUND: no such path."""
+    MoveFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MoveFileRequest, _executor_pb2.MoveFileResponse]
+    """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
+    FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
+    """
+    MakeDirectory: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MakeDirectoryRequest, _executor_pb2.MakeDirectoryResponse]
+    """Makes a directory and those above it; one that is there is fine. FAILED_PRECONDITION, FILE_EXISTS: something else is."""
     RemoveFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]
@@ -179,12 +205,38 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     workspace (FILE_NO_SPACE); or the host's disk is below its low-water mark (DISK_LOW), which is looked at for files
     of the program's user only: what belongs to an install under way goes on.
     """
+    WriteTree: _aio.StreamUnaryMultiCallable[_executor_pb2.WriteTreeRequest, _executor_pb2.WriteTreeResponse]  # type: ignore[assignment]
+    """Writes a tree from a tar archive, checked as the gateway's proto says and moved into place file by file."""
+    ReadTree: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadTreeRequest, _executor_pb2.ReadTreeResponse]  # type: ignore[assignment]
+    """Reads a tree as a tar archive that is the same as long as the tree is. ABORTED, FILE_TREE_CHANGED: it is not."""
+    CompareTree: _aio.StreamStreamMultiCallable[_executor_pb2.CompareTreeRequest, _executor_pb2.CompareTreeResponse]  # type: ignore[assignment]
+    """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+    that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+    the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+    RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+    sandbox.
+    """
+    GetTransfer: _aio.UnaryUnaryMultiCallable[_executor_pb2.GetTransferRequest, _executor_pb2.GetTransferResponse]  # type: ignore[assignment]
+    """How many bytes are held of a transfer that broke off."""
     ReadFiles: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadFilesRequest, _executor_pb2.ReadFilesResponse]  # type: ignore[assignment]
     """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
-    ListFiles: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
-    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    ReadFile: _aio.UnaryStreamMultiCallable[_executor_pb2.ReadFileRequest, _executor_pb2.ReadFileResponse]  # type: ignore[assignment]
+    """Reads one file of the program's, or a part of it: header, bytes in order, end. NOT_FOUND: no such path.
+    FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED. OUT_OF_RANGE: the offset is beyond the end.
     """
+    ListFiles: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListFilesRequest, _executor_pb2.ListFilesResponse]  # type: ignore[assignment]
+    """Lists a directory, or what is below it down to a depth, sorted by path, links not followed; from /sandbox itself,
+    what belongs to Qila and to caches is listed and not entered. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not
+    a directory. RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them, or more than 200,000 names to look at.
+    """
+    StatFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.StatFileRequest, _executor_pb2.StatFileResponse]  # type: ignore[assignment]
+    """What a path is; a link is not followed. NOT_FOUND: no such path."""
+    MoveFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.MoveFileRequest, _executor_pb2.MoveFileResponse]  # type: ignore[assignment]
+    """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
+    FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
+    """
+    MakeDirectory: _aio.UnaryUnaryMultiCallable[_executor_pb2.MakeDirectoryRequest, _executor_pb2.MakeDirectoryResponse]  # type: ignore[assignment]
+    """Makes a directory and those above it; one that is there is fine. FAILED_PRECONDITION, FILE_EXISTS: something else is."""
     RemoveFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.RemoveFileRequest, _executor_pb2.RemoveFileResponse]  # type: ignore[assignment]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such path."""
     MakeLink: _aio.UnaryUnaryMultiCallable[_executor_pb2.MakeLinkRequest, _executor_pb2.MakeLinkResponse]  # type: ignore[assignment]
@@ -327,6 +379,43 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def WriteTree(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.WriteTreeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.WriteTreeResponse, _abc.Awaitable[_executor_pb2.WriteTreeResponse]]:
+        """Writes a tree from a tar archive, checked as the gateway's proto says and moved into place file by file."""
+
+    @_abc_1.abstractmethod
+    def ReadTree(
+        self,
+        request: _executor_pb2.ReadTreeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ReadTreeResponse], _abc.AsyncIterator[_executor_pb2.ReadTreeResponse]]:
+        """Reads a tree as a tar archive that is the same as long as the tree is. ABORTED, FILE_TREE_CHANGED: it is not."""
+
+    @_abc_1.abstractmethod
+    def CompareTree(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.CompareTreeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.CompareTreeResponse], _abc.AsyncIterator[_executor_pb2.CompareTreeResponse]]:
+        """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+        that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+        the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+        RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+        sandbox.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTransfer(
+        self,
+        request: _executor_pb2.GetTransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.GetTransferResponse, _abc.Awaitable[_executor_pb2.GetTransferResponse]]:
+        """How many bytes are held of a transfer that broke off."""
+
+    @_abc_1.abstractmethod
     def ReadFiles(
         self,
         request: _executor_pb2.ReadFilesRequest,
@@ -335,14 +424,51 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads files in the order asked. A file that cannot be read is answered by an entry with an error, not by a status."""
 
     @_abc_1.abstractmethod
+    def ReadFile(
+        self,
+        request: _executor_pb2.ReadFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.ReadFileResponse], _abc.AsyncIterator[_executor_pb2.ReadFileResponse]]:
+        """Reads one file of the program's, or a part of it: header, bytes in order, end. NOT_FOUND: no such path.
+        FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED. OUT_OF_RANGE: the offset is beyond the end.
+        """
+
+    @_abc_1.abstractmethod
     def ListFiles(
         self,
         request: _executor_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListFilesResponse, _abc.Awaitable[_executor_pb2.ListFilesResponse]]:
-        """Lists one directory. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not a directory.
-        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """Lists a directory, or what is below it down to a depth, sorted by path, links not followed; from /sandbox itself,
+        what belongs to Qila and to caches is listed and not entered. NOT_FOUND: no such path. FAILED_PRECONDITION: it is not
+        a directory. RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them, or more than 200,000 names to look at.
         """
+
+    @_abc_1.abstractmethod
+    def StatFile(
+        self,
+        request: _executor_pb2.StatFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.StatFileResponse, _abc.Awaitable[_executor_pb2.StatFileResponse]]:
+        """What a path is; a link is not followed. NOT_FOUND: no such path."""
+
+    @_abc_1.abstractmethod
+    def MoveFile(
+        self,
+        request: _executor_pb2.MoveFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.MoveFileResponse, _abc.Awaitable[_executor_pb2.MoveFileResponse]]:
+        """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
+        FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
+        """
+
+    @_abc_1.abstractmethod
+    def MakeDirectory(
+        self,
+        request: _executor_pb2.MakeDirectoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_executor_pb2.MakeDirectoryResponse, _abc.Awaitable[_executor_pb2.MakeDirectoryResponse]]:
+        """Makes a directory and those above it; one that is there is fine. FAILED_PRECONDITION, FILE_EXISTS: something else is."""
 
     @_abc_1.abstractmethod
     def RemoveFile(

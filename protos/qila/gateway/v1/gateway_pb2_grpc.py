@@ -64,6 +64,26 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteFileRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteFileResponse.FromString,
                 _registered_method=True)
+        self.WriteTree = channel.stream_unary(
+                '/qila.gateway.v1.GatewayService/WriteTree',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeResponse.FromString,
+                _registered_method=True)
+        self.ReadTree = channel.unary_stream(
+                '/qila.gateway.v1.GatewayService/ReadTree',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeResponse.FromString,
+                _registered_method=True)
+        self.CompareTree = channel.stream_stream(
+                '/qila.gateway.v1.GatewayService/CompareTree',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeResponse.FromString,
+                _registered_method=True)
+        self.GetTransfer = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/GetTransfer',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferResponse.FromString,
+                _registered_method=True)
         self.ReadFile = channel.unary_stream(
                 '/qila.gateway.v1.GatewayService/ReadFile',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadFileRequest.SerializeToString,
@@ -73,6 +93,21 @@ class GatewayServiceStub:
                 '/qila.gateway.v1.GatewayService/ListFiles',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesResponse.FromString,
+                _registered_method=True)
+        self.StatFile = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/StatFile',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.FromString,
+                _registered_method=True)
+        self.MoveFile = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/MoveFile',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileResponse.FromString,
+                _registered_method=True)
+        self.MakeDirectory = channel.unary_unary(
+                '/qila.gateway.v1.GatewayService/MakeDirectory',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryResponse.FromString,
                 _registered_method=True)
         self.RemoveFile = channel.unary_unary(
                 '/qila.gateway.v1.GatewayService/RemoveFile',
@@ -201,21 +236,96 @@ class GatewayServiceServicer:
         """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
         stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
         RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
+        INVALID_ARGUMENT, FILE_DIGEST_MISMATCH: what came is not what `end` says; nothing was written. With a transfer also
+        OUT_OF_RANGE: the offset is beyond what is held; ABORTED, FILE_BUSY: another stream of it has not ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteTree(self, request_iterator, context):
+        """Writes a whole tree from a tar archive (ustar, pax or GNU; not compressed) of at most 2 GiB and 20,000 members, as
+        WriteFile does one file. Nothing is written before every header has been checked; then each file is replaced
+        atomically, and what else is there stays. While it is unpacked it takes twice its room. Modes become 0644 or 0755,
+        times those of the upload. INVALID_ARGUMENT: FILE_INVALID_TREE or FILE_INVALID_PATH, and the member: an absolute path,
+        "..", more than 64 levels, the same path twice, a hard link, device, FIFO or sparse file, a link that is absolute, leads
+        out of the tree or has ".." behind a name, an archive that was cut. FAILED_PRECONDITION: a directory is where a file is
+        to be, or something else, or a link, where a directory is to be; nothing was written. Else as WriteFile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadTree(self, request, context):
+        """Reads a whole tree as a tar archive (ustar, with pax headers where they are needed), sorted by path: the header
+        first, then its bytes, last the end. The same tree gives the same bytes, so a download that broke off goes on at its
+        offset, with its etag. From the workspace itself .qila, .home, .local, .cache and lost+found are left out. ABORTED,
+        FILE_TREE_CHANGED: the tree is another than that of the etag, or changed while it was read. NOT_FOUND: no such sandbox
+        or path. FAILED_PRECONDITION: not a directory. PERMISSION_DENIED: programs may not read one of its files.
+        OUT_OF_RANGE: the offset is beyond the end. RESOURCE_EXHAUSTED: more than 20,000 files and directories.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareTree(self, request_iterator, context):
+        """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+        that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+        the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+        RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+        sandbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTransfer(self, request, context):
+        """How much is held of a transfer that broke off: the next WriteFile or WriteTree with its id goes on there. A sandbox
+        holds 16 of them for a day, in its own room; beyond that the oldest goes. NOT_FOUND: no such sandbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadFile(self, request, context):
-        """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file.
+        """Reads a file, or a part of it: the header first, then its bytes in order, last the end. A download that broke off
+        goes on at the offset that it has, if the header says the same size and mtime_ns as before. NOT_FOUND: no such
+        sandbox or file. FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED: programs may not read it.
+        OUT_OF_RANGE: the offset is beyond the end (the end itself is fine, and answers no bytes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFiles(self, request, context):
-        """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
-        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """Lists a directory, or what is below it down to a depth, sorted by path. Links are not followed. From the workspace
+        itself, what belongs to Qila and to caches (.qila, .home, .local, .cache, lost+found) is listed and not entered.
+        NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory. RESOURCE_EXHAUSTED: more than 10,000 names,
+        or 2 MiB of them, or more than 200,000 names to look at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StatFile(self, request, context):
+        """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveFile(self, request, context):
+        """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
+        sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
+        that is not empty. INVALID_ARGUMENT: a directory cannot go into itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeDirectory(self, request, context):
+        """Makes a directory and those above it; one that is there is fine. NOT_FOUND: no such sandbox. FAILED_PRECONDITION,
+        FILE_EXISTS: something else is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -408,6 +518,26 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteFileRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteFileResponse.SerializeToString,
             ),
+            'WriteTree': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteTree,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeResponse.SerializeToString,
+            ),
+            'ReadTree': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadTree,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeResponse.SerializeToString,
+            ),
+            'CompareTree': grpc.stream_stream_rpc_method_handler(
+                    servicer.CompareTree,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeResponse.SerializeToString,
+            ),
+            'GetTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTransfer,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferResponse.SerializeToString,
+            ),
             'ReadFile': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadFile,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadFileRequest.FromString,
@@ -417,6 +547,21 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListFiles,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'StatFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.StatFile,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.SerializeToString,
+            ),
+            'MoveFile': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveFile,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileResponse.SerializeToString,
+            ),
+            'MakeDirectory': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeDirectory,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryResponse.SerializeToString,
             ),
             'RemoveFile': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveFile,
@@ -672,6 +817,114 @@ class GatewayService:
             _registered_method=True)
 
     @staticmethod
+    def WriteTree(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/qila.gateway.v1.GatewayService/WriteTree',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WriteTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/ReadTree',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.ReadTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareTree(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.gateway.v1.GatewayService/CompareTree',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.CompareTreeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/GetTransfer',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.GetTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ReadFile(request,
             target,
             options=(),
@@ -715,6 +968,87 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/ListFiles',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StatFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/StatFile',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/MoveFile',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeDirectory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/MakeDirectory',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.MakeDirectoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

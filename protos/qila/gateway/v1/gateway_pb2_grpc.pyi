@@ -55,12 +55,59 @@ class GatewayServiceStub:
     """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
     stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
     RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
+    INVALID_ARGUMENT, FILE_DIGEST_MISMATCH: what came is not what `end` says; nothing was written. With a transfer also
+    OUT_OF_RANGE: the offset is beyond what is held; ABORTED, FILE_BUSY: another stream of it has not ended.
+    """
+    WriteTree: _grpc.StreamUnaryMultiCallable[_gateway_pb2.WriteTreeRequest, _gateway_pb2.WriteTreeResponse]
+    """Writes a whole tree from a tar archive (ustar, pax or GNU; not compressed) of at most 2 GiB and 20,000 members, as
+    WriteFile does one file. Nothing is written before every header has been checked; then each file is replaced
+    atomically, and what else is there stays. While it is unpacked it takes twice its room. Modes become 0644 or 0755,
+    times those of the upload. INVALID_ARGUMENT: FILE_INVALID_TREE or FILE_INVALID_PATH, and the member: an absolute path,
+    "..", more than 64 levels, the same path twice, a hard link, device, FIFO or sparse file, a link that is absolute, leads
+    out of the tree or has ".." behind a name, an archive that was cut. FAILED_PRECONDITION: a directory is where a file is
+    to be, or something else, or a link, where a directory is to be; nothing was written. Else as WriteFile.
+    """
+    ReadTree: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ReadTreeRequest, _gateway_pb2.ReadTreeResponse]
+    """Reads a whole tree as a tar archive (ustar, with pax headers where they are needed), sorted by path: the header
+    first, then its bytes, last the end. The same tree gives the same bytes, so a download that broke off goes on at its
+    offset, with its etag. From the workspace itself .qila, .home, .local, .cache and lost+found are left out. ABORTED,
+    FILE_TREE_CHANGED: the tree is another than that of the etag, or changed while it was read. NOT_FOUND: no such sandbox
+    or path. FAILED_PRECONDITION: not a directory. PERMISSION_DENIED: programs may not read one of its files.
+    OUT_OF_RANGE: the offset is beyond the end. RESOURCE_EXHAUSTED: more than 20,000 files and directories.
+    """
+    CompareTree: _grpc.StreamStreamMultiCallable[_gateway_pb2.CompareTreeRequest, _gateway_pb2.CompareTreeResponse]
+    """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+    that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+    the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+    RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+    sandbox.
+    """
+    GetTransfer: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetTransferRequest, _gateway_pb2.GetTransferResponse]
+    """How much is held of a transfer that broke off: the next WriteFile or WriteTree with its id goes on there. A sandbox
+    holds 16 of them for a day, in its own room; beyond that the oldest goes. NOT_FOUND: no such sandbox.
     """
     ReadFile: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]
-    """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
+    """Reads a file, or a part of it: the header first, then its bytes in order, last the end. A download that broke off
+    goes on at the offset that it has, if the header says the same size and mtime_ns as before. NOT_FOUND: no such
+    sandbox or file. FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED: programs may not read it.
+    OUT_OF_RANGE: the offset is beyond the end (the end itself is fine, and answers no bytes).
+    """
     ListFiles: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListFilesRequest, _gateway_pb2.ListFilesResponse]
-    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
-    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """Lists a directory, or what is below it down to a depth, sorted by path. Links are not followed. From the workspace
+    itself, what belongs to Qila and to caches (.qila, .home, .local, .cache, lost+found) is listed and not entered.
+    NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory. RESOURCE_EXHAUSTED: more than 10,000 names,
+    or 2 MiB of them, or more than 200,000 names to look at.
+    """
+    StatFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.StatFileRequest, _gateway_pb2.StatFileResponse]
+    """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
+    MoveFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.MoveFileRequest, _gateway_pb2.MoveFileResponse]
+    """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
+    sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
+    that is not empty. INVALID_ARGUMENT: a directory cannot go into itself.
+    """
+    MakeDirectory: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.MakeDirectoryRequest, _gateway_pb2.MakeDirectoryResponse]
+    """Makes a directory and those above it; one that is there is fine. NOT_FOUND: no such sandbox. FAILED_PRECONDITION,
+    FILE_EXISTS: something else is there.
     """
     RemoveFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RemoveFileRequest, _gateway_pb2.RemoveFileResponse]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
@@ -172,12 +219,59 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
     stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
     RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
+    INVALID_ARGUMENT, FILE_DIGEST_MISMATCH: what came is not what `end` says; nothing was written. With a transfer also
+    OUT_OF_RANGE: the offset is beyond what is held; ABORTED, FILE_BUSY: another stream of it has not ended.
+    """
+    WriteTree: _aio.StreamUnaryMultiCallable[_gateway_pb2.WriteTreeRequest, _gateway_pb2.WriteTreeResponse]  # type: ignore[assignment]
+    """Writes a whole tree from a tar archive (ustar, pax or GNU; not compressed) of at most 2 GiB and 20,000 members, as
+    WriteFile does one file. Nothing is written before every header has been checked; then each file is replaced
+    atomically, and what else is there stays. While it is unpacked it takes twice its room. Modes become 0644 or 0755,
+    times those of the upload. INVALID_ARGUMENT: FILE_INVALID_TREE or FILE_INVALID_PATH, and the member: an absolute path,
+    "..", more than 64 levels, the same path twice, a hard link, device, FIFO or sparse file, a link that is absolute, leads
+    out of the tree or has ".." behind a name, an archive that was cut. FAILED_PRECONDITION: a directory is where a file is
+    to be, or something else, or a link, where a directory is to be; nothing was written. Else as WriteFile.
+    """
+    ReadTree: _aio.UnaryStreamMultiCallable[_gateway_pb2.ReadTreeRequest, _gateway_pb2.ReadTreeResponse]  # type: ignore[assignment]
+    """Reads a whole tree as a tar archive (ustar, with pax headers where they are needed), sorted by path: the header
+    first, then its bytes, last the end. The same tree gives the same bytes, so a download that broke off goes on at its
+    offset, with its etag. From the workspace itself .qila, .home, .local, .cache and lost+found are left out. ABORTED,
+    FILE_TREE_CHANGED: the tree is another than that of the etag, or changed while it was read. NOT_FOUND: no such sandbox
+    or path. FAILED_PRECONDITION: not a directory. PERMISSION_DENIED: programs may not read one of its files.
+    OUT_OF_RANGE: the offset is beyond the end. RESOURCE_EXHAUSTED: more than 20,000 files and directories.
+    """
+    CompareTree: _aio.StreamStreamMultiCallable[_gateway_pb2.CompareTreeRequest, _gateway_pb2.CompareTreeResponse]  # type: ignore[assignment]
+    """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+    that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+    the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+    RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+    sandbox.
+    """
+    GetTransfer: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetTransferRequest, _gateway_pb2.GetTransferResponse]  # type: ignore[assignment]
+    """How much is held of a transfer that broke off: the next WriteFile or WriteTree with its id goes on there. A sandbox
+    holds 16 of them for a day, in its own room; beyond that the oldest goes. NOT_FOUND: no such sandbox.
     """
     ReadFile: _aio.UnaryStreamMultiCallable[_gateway_pb2.ReadFileRequest, _gateway_pb2.ReadFileResponse]  # type: ignore[assignment]
-    """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
+    """Reads a file, or a part of it: the header first, then its bytes in order, last the end. A download that broke off
+    goes on at the offset that it has, if the header says the same size and mtime_ns as before. NOT_FOUND: no such
+    sandbox or file. FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED: programs may not read it.
+    OUT_OF_RANGE: the offset is beyond the end (the end itself is fine, and answers no bytes).
+    """
     ListFiles: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListFilesRequest, _gateway_pb2.ListFilesResponse]  # type: ignore[assignment]
-    """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
-    RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+    """Lists a directory, or what is below it down to a depth, sorted by path. Links are not followed. From the workspace
+    itself, what belongs to Qila and to caches (.qila, .home, .local, .cache, lost+found) is listed and not entered.
+    NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory. RESOURCE_EXHAUSTED: more than 10,000 names,
+    or 2 MiB of them, or more than 200,000 names to look at.
+    """
+    StatFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.StatFileRequest, _gateway_pb2.StatFileResponse]  # type: ignore[assignment]
+    """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
+    MoveFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.MoveFileRequest, _gateway_pb2.MoveFileResponse]  # type: ignore[assignment]
+    """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
+    sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
+    that is not empty. INVALID_ARGUMENT: a directory cannot go into itself.
+    """
+    MakeDirectory: _aio.UnaryUnaryMultiCallable[_gateway_pb2.MakeDirectoryRequest, _gateway_pb2.MakeDirectoryResponse]  # type: ignore[assignment]
+    """Makes a directory and those above it; one that is there is fine. NOT_FOUND: no such sandbox. FAILED_PRECONDITION,
+    FILE_EXISTS: something else is there.
     """
     RemoveFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RemoveFileRequest, _gateway_pb2.RemoveFileResponse]  # type: ignore[assignment]
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
@@ -322,6 +416,60 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes one file atomically, at most 2 GiB. The first message is the header, then its bytes in order, last the end. A
         stream that breaks off leaves the old file; one that ends without the end is INVALID_ARGUMENT. NOT_FOUND: no such sandbox. FAILED_PRECONDITION: the path is a directory, or a part of it is not one.
         RESOURCE_EXHAUSTED: too large, no space left in the workspace (FILE_NO_SPACE) or too little on the host (DISK_LOW).
+        INVALID_ARGUMENT, FILE_DIGEST_MISMATCH: what came is not what `end` says; nothing was written. With a transfer also
+        OUT_OF_RANGE: the offset is beyond what is held; ABORTED, FILE_BUSY: another stream of it has not ended.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteTree(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.WriteTreeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.WriteTreeResponse, _abc.Awaitable[_gateway_pb2.WriteTreeResponse]]:
+        """Writes a whole tree from a tar archive (ustar, pax or GNU; not compressed) of at most 2 GiB and 20,000 members, as
+        WriteFile does one file. Nothing is written before every header has been checked; then each file is replaced
+        atomically, and what else is there stays. While it is unpacked it takes twice its room. Modes become 0644 or 0755,
+        times those of the upload. INVALID_ARGUMENT: FILE_INVALID_TREE or FILE_INVALID_PATH, and the member: an absolute path,
+        "..", more than 64 levels, the same path twice, a hard link, device, FIFO or sparse file, a link that is absolute, leads
+        out of the tree or has ".." behind a name, an archive that was cut. FAILED_PRECONDITION: a directory is where a file is
+        to be, or something else, or a link, where a directory is to be; nothing was written. Else as WriteFile.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadTree(
+        self,
+        request: _gateway_pb2.ReadTreeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ReadTreeResponse], _abc.AsyncIterator[_gateway_pb2.ReadTreeResponse]]:
+        """Reads a whole tree as a tar archive (ustar, with pax headers where they are needed), sorted by path: the header
+        first, then its bytes, last the end. The same tree gives the same bytes, so a download that broke off goes on at its
+        offset, with its etag. From the workspace itself .qila, .home, .local, .cache and lost+found are left out. ABORTED,
+        FILE_TREE_CHANGED: the tree is another than that of the etag, or changed while it was read. NOT_FOUND: no such sandbox
+        or path. FAILED_PRECONDITION: not a directory. PERMISSION_DENIED: programs may not read one of its files.
+        OUT_OF_RANGE: the offset is beyond the end. RESOURCE_EXHAUSTED: more than 20,000 files and directories.
+        """
+
+    @_abc_1.abstractmethod
+    def CompareTree(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gateway_pb2.CompareTreeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.CompareTreeResponse], _abc.AsyncIterator[_gateway_pb2.CompareTreeResponse]]:
+        """Says which files of a tree differ from those that the client has, by size, SHA-256 and whether they may be executed, so
+        that only these need be sent. The first message is the header, then the client's files, at most 20,000, last the end;
+        the answer comes behind it. FAILED_PRECONDITION: the path is not a directory; one that is not there is empty.
+        RESOURCE_EXHAUSTED: more than 20,000 files on a side, 16 MiB of names, or 200,000 names to look at. NOT_FOUND: no such
+        sandbox.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTransfer(
+        self,
+        request: _gateway_pb2.GetTransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.GetTransferResponse, _abc.Awaitable[_gateway_pb2.GetTransferResponse]]:
+        """How much is held of a transfer that broke off: the next WriteFile or WriteTree with its id goes on there. A sandbox
+        holds 16 of them for a day, in its own room; beyond that the oldest goes. NOT_FOUND: no such sandbox.
         """
 
     @_abc_1.abstractmethod
@@ -330,7 +478,11 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ReadFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ReadFileResponse], _abc.AsyncIterator[_gateway_pb2.ReadFileResponse]]:
-        """NOT_FOUND: no such sandbox or file. FAILED_PRECONDITION: not a regular file."""
+        """Reads a file, or a part of it: the header first, then its bytes in order, last the end. A download that broke off
+        goes on at the offset that it has, if the header says the same size and mtime_ns as before. NOT_FOUND: no such
+        sandbox or file. FAILED_PRECONDITION: not a regular file. PERMISSION_DENIED: programs may not read it.
+        OUT_OF_RANGE: the offset is beyond the end (the end itself is fine, and answers no bytes).
+        """
 
     @_abc_1.abstractmethod
     def ListFiles(
@@ -338,8 +490,39 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ListFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListFilesResponse, _abc.Awaitable[_gateway_pb2.ListFilesResponse]]:
-        """Lists one directory. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory.
-        RESOURCE_EXHAUSTED: more than 10,000 names, or 2 MiB of them.
+        """Lists a directory, or what is below it down to a depth, sorted by path. Links are not followed. From the workspace
+        itself, what belongs to Qila and to caches (.qila, .home, .local, .cache, lost+found) is listed and not entered.
+        NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory. RESOURCE_EXHAUSTED: more than 10,000 names,
+        or 2 MiB of them, or more than 200,000 names to look at.
+        """
+
+    @_abc_1.abstractmethod
+    def StatFile(
+        self,
+        request: _gateway_pb2.StatFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.StatFileResponse, _abc.Awaitable[_gateway_pb2.StatFileResponse]]:
+        """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
+
+    @_abc_1.abstractmethod
+    def MoveFile(
+        self,
+        request: _gateway_pb2.MoveFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.MoveFileResponse, _abc.Awaitable[_gateway_pb2.MoveFileResponse]]:
+        """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
+        sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
+        that is not empty. INVALID_ARGUMENT: a directory cannot go into itself.
+        """
+
+    @_abc_1.abstractmethod
+    def MakeDirectory(
+        self,
+        request: _gateway_pb2.MakeDirectoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.MakeDirectoryResponse, _abc.Awaitable[_gateway_pb2.MakeDirectoryResponse]]:
+        """Makes a directory and those above it; one that is there is fine. NOT_FOUND: no such sandbox. FAILED_PRECONDITION,
+        FILE_EXISTS: something else is there.
         """
 
     @_abc_1.abstractmethod
