@@ -17,6 +17,7 @@ MEASURES: dict[str, Callable[[Stack], Figure | list[Figure]]] = {
     "true": execs.exec_of_true,
     "output": execs.output,
     "first-byte": consoles.first_byte,
+    "keystroke": consoles.keystroke,
     "streams": consoles.eight_streams,
     "watchers": consoles.watchers,
     "attach": consoles.attach_at_an_offset,

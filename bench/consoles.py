@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import pty
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+import tty
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +18,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from bench.figures import Figure, compare, figure, milliseconds
 from bench.stack import Stack, container_of, docker_exec
+from qila.client import Client
+from qila.client.results import TerminalSize
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1 import gateway_pb2_grpc
 
 LINES = 60
+KEYS = 60
 STREAMS = 8
 STREAM_BYTES = 20_000_000
 STREAM_RUNS = 3
@@ -61,6 +67,37 @@ def delays(chunks: Iterator[bytes]) -> Iterator[float]:
         now = time.monotonic_ns()
         for line in chunk.split():
             yield (now - int(line)) / 1e6
+
+
+def keystroke(stack: Stack) -> Figure:
+    """From a key to its echo on a terminal, one at a time."""
+    sandbox_id = stack.create()
+    ours = []
+    with Client(stack.address) as client, client.exec(sandbox_id, ["cat"], terminal=TerminalSize(24, 80)) as run:
+        outputs = (event.output.data for event in run if event.HasField("output"))
+        ours = [milliseconds(lambda: expect(press(run.write_stdin, outputs.__next__))) for _ in range(KEYS)]
+        run.cancel()
+    primary, secondary = pty.openpty()
+    tty.setraw(secondary)
+    command = ["docker", "exec", "-it", container_of(sandbox_id), "cat"]
+    with subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary) as process:
+        try:
+            # The first echo comes when the terminal is there.
+            press(lambda key: os.write(primary, key), lambda: os.read(primary, 100))
+            theirs = [
+                milliseconds(lambda: expect(press(lambda key: os.write(primary, key), lambda: os.read(primary, 100))))
+                for _ in range(KEYS)
+            ]
+        finally:
+            process.kill()
+            os.close(primary)
+            os.close(secondary)
+    return figure("echo of a keystroke on a terminal", ours, theirs, "`docker exec -it` (CLI)")
+
+
+def press(write: Callable[[bytes], object], read: Callable[[], bytes]) -> bool:
+    write(b"x")
+    return b"x" in read()
 
 
 def eight_streams(stack: Stack) -> Figure:
