@@ -335,7 +335,7 @@ def tidy() -> Iterator[None]:
 def careless(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weakened executor takes every field for what it should be."""
     if setting is Setting.WEAKENED:
-        for module, name in itertools.product((agents, files, processes, stdin), CHECKS):
+        for module, name in itertools.product((agents, files, processes, stdin, trees), CHECKS):
             monkeypatch.setattr(module, name, take, raising=False)
 
 

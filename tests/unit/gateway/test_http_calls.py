@@ -60,7 +60,7 @@ async def test_the_four_calls_of_a_first_user(world: World, client: httpx.AsyncC
 
 async def test_exec_takes_what_the_other_door_takes(world: World, client: httpx.AsyncClient) -> None:
     body = {
-        "command": ["echo", "a b"],
+        "command": ["nothing", "a b"],
         "env": {"A": "1"},
         "run_timeout": 1.5,
         "exec_id": EXEC,
@@ -71,7 +71,7 @@ async def test_exec_takes_what_the_other_door_takes(world: World, client: httpx.
     assert told["end"]["start_failed"]["error"] == "ENOENT"
     assert told["exit_code"] is None
     spec = world.sandbox.processes[EXEC].spec
-    assert (list(spec.argv), dict(spec.env), spec.working_directory) == (["echo", "a b"], {"A": "1"}, "d")
+    assert (list(spec.argv), dict(spec.env), spec.working_directory) == (["nothing", "a b"], {"A": "1"}, "d")
     assert spec.timeout.ToMilliseconds() == 1500
     body = {"filename": "main.py", "args": ["x"], "launch": ["program", "-v"], "install_missing": True}
     told = (await client.post(f"/v1/sandboxes/{world.sandbox_id}/exec", json=body)).json()
