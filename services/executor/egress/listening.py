@@ -1,6 +1,7 @@
 """One sandbox's way in: accepts, reads who is calling at which door, and hands the connection to that door."""
 
 import asyncio
+import functools
 import re
 import socket
 import struct
@@ -216,9 +217,11 @@ class SandboxDoor:
                 raise
             task = asyncio.create_task(self._serve(connection))
             self._connections[task] = None
-            task.add_done_callback(self._forget)
+            task.add_done_callback(functools.partial(self._forget, connection))
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        # One that was cut before it began has closed nothing, and whoever asked would wait for ever.
+        connection.close()
         del self._connections[task]
         self._connection_slots.release()
         if not task.cancelled() and task.exception() is not None:

@@ -125,6 +125,17 @@ async def test_a_new_policy_cuts_tunnels_at_once(bench: Bench) -> None:
     assert (await bench.record()).rule == "policy: closed"
 
 
+async def test_a_connection_that_is_cut_before_it_is_looked_at_is_closed(bench: Bench) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(bench.socket_path)
+        client.setblocking(False)
+        # Accepted, and its task not begun: whoever waits on it must hear that it is over.
+        while not bench.door._connections:  # noqa: ASYNC110  # the very turn of the loop is what matters
+            await asyncio.sleep(0)
+        await bench.door.set_policy(CLOSED)
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 10) == b""
+
+
 async def test_a_policy_that_changes_before_the_hello_cuts_as_well(bench: Bench) -> None:
     reader, writer = await bench.dial(CONNECT)
     await reader.readuntil(b"\r\n\r\n")
