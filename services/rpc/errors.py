@@ -120,6 +120,10 @@ def to_status(error: QilaError) -> status_pb2.Status:
     return status_pb2.Status(code=error.code.value, message=error.message, details=[detail])
 
 
+# What grpc.aio says of a stream that breaks while it writes, whatever broke it.
+_BROKEN_WHILE_WRITING: Final = "Internal error from Core"
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError, peer: str = "service") -> QilaError:
     """What a service behind this one said, or why it could not say anything.
 
@@ -147,7 +151,7 @@ def _statuses(error: grpc.aio.AioRpcError) -> Iterator[status_pb2.Status]:
 
 def _without_details(error: grpc.aio.AioRpcError, peer: str) -> QilaError:
     code = _code_of(error.code().value[0])
-    if code is ErrorCode.UNAVAILABLE:
+    if code is ErrorCode.UNAVAILABLE or error.details() == _BROKEN_WHILE_WRITING:
         message = f"the {peer} does not answer; see that it runs, then repeat the call"
         return unavailable(f"{peer.upper()}_UNAVAILABLE", message, peer=peer)
     if code is ErrorCode.DEADLINE_EXCEEDED:
