@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from services.gateway.executor_fake import FakeSandbox
 
 
-class FakeFiles:
+class FakeFiles(ABC):
     """What `FakeExecutor` does with files: they are kept in memory, without rights and links."""
 
     async def write_file(
@@ -179,8 +180,8 @@ class FakeFiles:
             raise not_found("FILE_NOT_FOUND", f"{path}: no such file")
         return sandbox.files[path]
 
-    def _sandbox(self, sandbox_id: str) -> FakeSandbox:
-        raise NotImplementedError
+    @abstractmethod
+    def _sandbox(self, sandbox_id: str) -> FakeSandbox: ...
 
 
 async def _receive(

@@ -10,6 +10,7 @@ from typing import Any
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway import checks
+from services.gateway.packing import pack_file
 from services.gateway.ports import ExecutorPort
 from services.gateway.store.port import SandboxRecord, Store
 from services.rpc.errors import invalid_argument, resource_exhausted
@@ -111,12 +112,12 @@ class FileServicer:
             sandbox_id=request.sandbox_id, path=request.path, depth=request.depth, patterns=request.patterns
         )
         files = await self._executor.list_files(asked)
-        return pb.ListFilesResponse(files=[_file_info(file) for file in files])
+        return pb.ListFilesResponse(files=[pack_file(file) for file in files])
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
         checks.check_path("path", request.path, empty=True)
         await self._known(request.sandbox_id)
-        return pb.StatFileResponse(file=_file_info(await self._executor.stat_file(request.sandbox_id, request.path)))
+        return pb.StatFileResponse(file=pack_file(await self._executor.stat_file(request.sandbox_id, request.path)))
 
     async def MoveFile(self, request: pb.MoveFileRequest, context: Any) -> pb.MoveFileResponse:
         checks.check_path("source", request.source)
@@ -240,15 +241,3 @@ def _file_part(response: executor.ReadFileResponse) -> pb.ReadFileResponse:
             return pb.ReadFileResponse(end=pb.ReadFileEnd(size=response.end.size, sha256=response.end.sha256))
         case _:
             return pb.ReadFileResponse(chunk=response.chunk)
-
-
-def _file_info(file: executor.FileInfo) -> pb.FileInfo:
-    return pb.FileInfo(
-        name=file.name,
-        # The two enumerations have the same numbers.
-        kind=pb.FileKind.ValueType(file.kind),
-        size=file.size,
-        mtime_ns=file.mtime_ns,
-        executable=file.executable,
-        link_target=file.link_target,
-    )

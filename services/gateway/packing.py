@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.egress import from_executor
 from services.gateway.store.port import ExecOutline, ExecRecord, SandboxRecord
-from services.rpc.errors import ErrorCode, QilaError
-
-_FILE_ERRORS: Final = {
-    executor.FILE_ERROR_KIND_NOT_FOUND: (ErrorCode.NOT_FOUND, "FILE_NOT_FOUND"),
-    executor.FILE_ERROR_KIND_NOT_A_FILE: (ErrorCode.FAILED_PRECONDITION, "NOT_A_FILE"),
-    executor.FILE_ERROR_KIND_PERMISSION_DENIED: (ErrorCode.PERMISSION_DENIED, "FILE_NOT_READABLE"),
-}
-
-
-def file_error(path: str, error: executor.FileError) -> QilaError:
-    """Why a file could not be read, for the client."""
-    code, reason = _FILE_ERRORS.get(error.kind, (ErrorCode.UNAVAILABLE, "FILE_NOT_READ"))
-    return QilaError(code, reason, f"{path}: {error.message}", {"path": path})
 
 
 def pack_file(file: executor.FileInfo) -> pb.FileInfo:
-    """A file of a list."""
+    """A file, as a listing or a look at it tells."""
     return pb.FileInfo(
         name=file.name,
         # The two enumerations have the same numbers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from services.executor.agent.frames import Header, count_field, text_field
@@ -28,7 +29,7 @@ class PortConnection:
 
     def __init__(self, port: int, number: int, send: Send) -> None:
         self._port = port
-        self._number = number
+        self.number = number
         self._send = send
         self._chunks: asyncio.Queue[bytes | Exception] = asyncio.Queue()
         self._waiting_bytes = 0
@@ -46,7 +47,7 @@ class PortConnection:
         if item:
             self._waiting_bytes -= len(item)
             if not self.gone:
-                await self._send({"type": "taken", "connection": self._number, "bytes": len(item)}, b"")
+                await self._send({"type": "taken", "connection": self.number, "bytes": len(item)}, b"")
         return item
 
     async def send(self, data: bytes) -> None:
@@ -59,12 +60,12 @@ class PortConnection:
         if self._failure is not None:
             raise self._failure
         self._untaken += len(data)
-        await self._send({"type": "bytes", "connection": self._number}, data)
+        await self._send({"type": "bytes", "connection": self.number}, data)
 
     async def shut(self) -> None:
         """Nothing more is sent to the program."""
         if self._failure is None:
-            await self._send({"type": "shut", "connection": self._number}, b"")
+            await self._send({"type": "shut", "connection": self.number}, b"")
 
     def hear(self, header: Header, payload: bytes) -> None:
         """Takes what sandboxd says of it. ProtocolError."""
@@ -120,21 +121,17 @@ class PortTable:
             await self._send({"type": "connect", "connection": number, "port": port}, b"")
             await connection.connected
         except BaseException:
-            await self.close(connection, number)
+            await self.close(connection)
             raise
         return connection
 
-    async def close(self, connection: PortConnection, number: int | None = None) -> None:
+    async def close(self, connection: PortConnection) -> None:
         """Lets go of a connection; sandboxd is told unless it knows."""
-        found = number or next((key for key, value in self._connections.items() if value is connection), None)
-        if found is None or self._connections.pop(found, None) is None:
-            return
+        del self._connections[connection.number]
         if not connection.gone:
-            try:
-                await self._send({"type": "drop", "connection": found}, b"")
-            except AgentUnavailableError:
-                # Then it is gone with the control connection.
-                return
+            # Without the control connection it is gone all the same.
+            with suppress(AgentUnavailableError):
+                await self._send({"type": "drop", "connection": connection.number}, b"")
 
     def hear(self, header: Header, payload: bytes) -> None:
         """Takes a frame of sandboxd's; one about a connection that is closed here is passed over. ProtocolError."""

@@ -14,8 +14,6 @@ from typing import Final
 
 DOMAIN: Final = "preview.localhost"
 OPENING_PATH: Final = "/.qila/open"
-MAX_SECONDS: Final = 24 * 3600
-DEFAULT_SECONDS: Final = 3600
 KEY_BYTES: Final = 32
 _EXPIRY: Final = struct.Struct(">Q")
 _HOST: Final = re.compile(rf"p([1-9][0-9]{{0,4}})-sb-([a-z2-7]{{26}})\.{re.escape(DOMAIN)}\Z")
