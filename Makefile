@@ -3,6 +3,8 @@
 MAKEFLAGS += --no-print-directory
 PYTHON_BIN := .venv/bin/python
 CHECKED := $(wildcard services qila tests bench sandbox)
+# Files of tests that run at a time. They wait for processes and for the network, so more cores would not need more.
+WORKERS ?= 2
 
 .PHONY: help env engine image requirements protos format check test test-unit attacks attacks-long demo bench up down clean
 
@@ -35,8 +37,8 @@ check: env ## formatting, lint, types, and that generated code is current
 	@scripts/protos --check
 	@echo 'check: all is well'
 
-test: image ## every test, with Docker, but for those that take minutes each
-	@if $(PYTHON_BIN) -m pytest -m 'not long'; then echo 'test: all passed'; \
+test: image ## every test, with Docker, but for those that take minutes each (WORKERS=1: one at a time)
+	@if $(PYTHON_BIN) -m pytest -m 'not long' -n $(WORKERS) --dist loadfile --no-loadscope-reorder; then echo 'test: all passed'; \
 	else code=$$?; echo "test: FAILED (pytest's exit code $$code)"; exit $$code; fi
 
 test-unit: env ## the tests that need no Docker

@@ -1,9 +1,8 @@
-"""One installation for the whole suite, a box for each attack, and a table of what held at the end."""
+"""One installation for the whole suite and a box for each attack."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,8 +14,6 @@ from .mirror import Mirror, way
 from .oracles import HostServices, Wire
 from .stack import Stack
 from .upstream import Upstream
-
-_ROWS = pytest.StashKey[dict[str, dict[str, str]]]()
 
 
 @pytest.fixture(scope="session")
@@ -69,42 +66,3 @@ def wire() -> Iterator[Wire]:
 def host() -> Iterator[HostServices]:
     with HostServices() as services:
         yield services
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_ROWS] = {}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if item.get_closest_marker("attack") and (report.when == "call" or not report.passed):
-        name, _, parameters = item.name.removeprefix("test_").partition("[")
-        others, _, setting = parameters.removesuffix("]").rpartition(
-            "shipped" if "shipped" in parameters else "weakened"
-        )
-        key = " ".join(
-            part for part in (name.replace("_", " "), others.strip("-") or setting.partition("-")[2]) if part
-        )
-        rows = item.config.stash[_ROWS].setdefault(key, {})
-        rows["shipped" if "shipped" in parameters else "weakened"] = _verdict(report, shipped="shipped" in parameters)
-    return report
-
-
-def _verdict(report: pytest.TestReport, *, shipped: bool) -> str:
-    if report.skipped:
-        return "not here"
-    if shipped:
-        return "held" if report.passed else "BROKEN"
-    return "comes through" if report.passed else "NOT SEEN"
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash[_ROWS]
-    if not rows:
-        return
-    terminalreporter.section("attacks")
-    width = max(len(name) for name in rows)
-    terminalreporter.write_line(f"{'attack':{width}}  {'shipped':13}  weakened on purpose")
-    for name, verdicts in sorted(rows.items()):
-        terminalreporter.write_line(f"{name:{width}}  {verdicts.get('shipped', ''):13}  {verdicts.get('weakened', '')}")

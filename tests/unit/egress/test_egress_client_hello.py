@@ -132,7 +132,9 @@ def test_hellos_that_are_refused(handshake: bytes, problem: str) -> None:
         (b"\x17\x03\x03\x00\x10", "no TLS"),
         (b"\x16\x03\x01\x00\x00", "bad size"),
         (b"\x16\x03\x01\x40\x01", "bad size"),
-        (records(handshake_of(HELLO)[:50]) + b"\x15\x03\x01\x00\x02\x01\x00", "no TLS"),
+        pytest.param(
+            records(handshake_of(HELLO)[:50]) + b"\x15\x03\x01\x00\x02\x01\x00", "no TLS", id="alert in a hello"
+        ),
         (records(b"\x01\x00\x40\x00" + b"\0" * 16_300, 1000), "too long"),
         (records(b"\x01\x00\x3f\x00" + b"\0" * 9_000, *[1] * 9_000), "too long"),
     ],

@@ -51,7 +51,11 @@ async def test_a_denied_release_is_left_out_and_its_link_does_not_work(pypi: Fak
     assert denial_of(await opened.record()) == Denial(kind="package", package="demo")
 
 
-@pytest.mark.parametrize(("upload_time", "served"), [(days_ago(8), True), (days_ago(6), False), (None, False)])
+@pytest.mark.parametrize(
+    ("upload_time", "served"),
+    [(days_ago(8), True), (days_ago(6), False), (None, False)],
+    ids=["old enough", "too young", "of no age"],
+)
 async def test_a_release_must_be_old_enough(
     upload_time: str | None,
     served: bool,  # noqa: FBT001  # data
