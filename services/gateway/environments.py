@@ -61,6 +61,30 @@ class Environments:
             )
         return tuple(found)
 
+    async def answer(self, live: LiveExec, resolution: Resolution) -> None:
+        """Has the questions answered on which plans depend; what another exec asked meanwhile is not asked again.
+
+        Raises:
+            InstallFailedError: one could not be answered.
+            SandboxLostError: nobody knows.
+        """
+        for number, plan in enumerate(resolution.questions):
+            live.installing = plan.project
+            try:
+                await self._answer(live, plan, resolution)
+            except InstallFailedError as error:
+                raise error.of_project(plan, beside=number > 0 or not resolution.plan.preliminary) from error
+            finally:
+                live.installing = ""
+
+    async def _answer(self, live: LiveExec, plan: resolver.Plan, resolution: Resolution) -> None:
+        turn = Turn.WAITED
+        while turn is Turn.WAITED:
+            if await self._ports.store.answer(live.sandbox_id, plan.ecosystem, plan.fingerprint) is not None:
+                return
+            await live.begin(pb.PHASE_INSTALL)
+            turn = await self._board.install(live, plan, resolution.survey.summary, leads=False)
+
     async def _ready(
         self, live: LiveExec, resolution: Resolution, facts: Mapping[str, Any], *, leads: bool, stale: bool
     ) -> str:

@@ -106,6 +106,10 @@ class FakeFiles(ABC):
                 )
                 continue
             content = sandbox.files[path]
+            if request.max_file_bytes and len(content) > request.max_file_bytes:
+                kind = executor.FILE_ERROR_KIND_TOO_LARGE
+                yield executor.ReadFilesResponse(index=index, error=executor.FileError(kind=kind, message="too large"))
+                continue
             if content:
                 yield executor.ReadFilesResponse(index=index, chunk=content)
             yield executor.ReadFilesResponse(index=index, end=executor.FileEnd(size=len(content)))

@@ -34,6 +34,8 @@ _STEP_OUTPUT_BYTES: Final = 4 << 20
 _INVENTORY_BYTES: Final = 64 << 20
 _INVENTORY_SECONDS: Final = 120
 _NATIVE_LOCK_BYTES: Final = 16 << 20
+# Of what the steps of a preliminary plan leave: it goes to the resolver in one message.
+_ANSWER_BYTES: Final = 512 << 10
 _AFTERWORK_SECONDS: Final = 180.0
 _KEPT_BEYOND_CURRENT: Final = 2
 
@@ -68,8 +70,9 @@ class Install:
         self._compiling = compiling
         self._sandbox_id = leader.sandbox_id
         self._exec_id = leader.exec_id
-        # Of an exec that installs several projects each has processes of its own.
-        self._suffix = leader.suffix + (f"-{plan.fingerprint[:8]}" if plan.project else "")
+        # Of an exec that installs several projects, or asks something first, each install has processes of its own.
+        several = bool(plan.project) or plan.preliminary
+        self._suffix = leader.suffix + (f"-{plan.fingerprint[:8]}" if several else "")
         self._leads = leads
         self._deadline = time.monotonic() + leader.request.install_timeout.ToTimedelta().total_seconds()
         self._stage = f".qila/stage/{self._exec_id}"
@@ -136,6 +139,9 @@ class Install:
             await self._step(number, step)
         # A build script is a stranger's code: nothing of it may live while its work is read and verified.
         await self._set_phase(open_=False)
+        if self._plan.preliminary:
+            await self._keep_answer()
+            return
         native_lock = await self._native_lock()
         rendered = await self._render_lock(native_lock)
         await self._complete(native_lock, rendered)
@@ -199,13 +205,19 @@ class Install:
         name = self._plan.native_lock_name
         if self._plan.native_lock_staged:
             return next(file.content for file in self._plan.staged if file.path == name)
-        return await self._read_native_lock(name)
+        return await self._read_left(name, _NATIVE_LOCK_BYTES)
 
-    async def _read_native_lock(self, name: str) -> bytes:
+    async def _keep_answer(self) -> None:
+        """What the steps left is for the next plan: nothing is installed."""
+        content = await self._read_left(self._plan.native_lock_name, _ANSWER_BYTES)
+        await self._ports.store.save_answer(self._sandbox_id, *self.key, content)
+        await self._remove(self._stage)
+
+    async def _read_left(self, name: str, limit: int) -> bytes:
         request = executor.ReadFilesRequest(
             sandbox_id=self._sandbox_id,
             paths=[f"{self._stage}/{name}"],
-            max_file_bytes=_NATIVE_LOCK_BYTES,
+            max_file_bytes=limit,
             user=executor.USER_INSTALL,
         )
 

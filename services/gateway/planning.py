@@ -43,6 +43,11 @@ class Resolution:
         """Whether there is nothing to install for any project."""
         return self.installed and all(other.installed for other in self.others)
 
+    @property
+    def questions(self) -> tuple[resolver.Plan, ...]:
+        """The plans that cannot be made before their steps have left an answer."""
+        return tuple(item.plan for item in (self, *self.others) if item.plan.preliminary)
+
 
 class RecentPlans:
     """Serialised plans, in memory: a sandbox's record has the last one alone, and programs are run in turn."""
@@ -104,6 +109,8 @@ class Planner:
             header = self._header(sandbox, request, added, survey.summary)
             key = _plan_key(header, survey.summary.digest, sandbox.lock_digest)
         made = await self._plan(sandbox, header, survey)
+        if _preliminary(made):
+            return await self._standing_of_all(sandbox.sandbox_id, made, survey)
         kept = resolver.PlanResponse(
             plan=without_staged(made.plan), projects=[without_staged(item) for item in made.projects]
         ).SerializeToString()
@@ -164,13 +171,26 @@ class Planner:
         given = await self._store.given_lock(sandbox.sandbox_id) if sandbox.lock_digest else None
         if given is not None:
             header.given_lock.name, header.given_lock.content = given.name, given.content
-        contents = self._contents(sandbox.sandbox_id, list(selected.paths))
-        if header.all_projects:
-            made = await self._resolver.plan_all(header, contents)
-        else:
-            made = resolver.PlanResponse(plan=await self._resolver.plan(header, contents))
+        made = await self._made(sandbox.sandbox_id, header, selected.paths)
+        while await self._add_answers(sandbox.sandbox_id, header, made):
+            made = await self._made(sandbox.sandbox_id, header, selected.paths)
         made.plan.notices.extend(selected.notices)
         return made
+
+    async def _made(self, sandbox_id: str, header: resolver.PlanHeader, paths: Sequence[str]) -> resolver.PlanResponse:
+        contents = self._contents(sandbox_id, list(paths))
+        if header.all_projects:
+            return await self._resolver.plan_all(header, contents)
+        return resolver.PlanResponse(plan=await self._resolver.plan(header, contents))
+
+    async def _add_answers(self, sandbox_id: str, header: resolver.PlanHeader, made: resolver.PlanResponse) -> bool:
+        """Puts what is known of preliminary plans' questions into the header; whether there was something new."""
+        begin = len(header.answers)
+        for plan in _preliminary(made):
+            content = await self._store.answer(sandbox_id, plan.ecosystem, plan.fingerprint)
+            if content is not None:
+                header.answers[plan.fingerprint] = content
+        return len(header.answers) > begin
 
     async def _contents(self, sandbox_id: str, paths: list[str]) -> AsyncIterator[resolver.FileStart | bytes]:
         """The selected files; one that cannot be read is left out, as if it were not there."""
@@ -202,6 +222,10 @@ class Planner:
         environments = await self._store.present_environments(sandbox_id)
         newest = {environment.ecosystem: environment.native_lock for environment in reversed(environments)}
         return {name: lock for name, lock in newest.items() if lock and len(lock) <= _MAX_PREVIOUS_LOCK_BYTES}
+
+
+def _preliminary(made: resolver.PlanResponse) -> list[resolver.Plan]:
+    return [plan for plan in (made.plan, *made.projects) if plan.preliminary]
 
 
 def without_staged(plan: resolver.Plan) -> resolver.Plan:

@@ -1,7 +1,8 @@
 # ruff: noqa: D102  # the port specifies the calls
 """The resolver in memory: requirements are the lines of requirements.txt; each brings one more, NAME-dep.
 
-Each directory with a requirements.txt is a project: of the ecosystem that it is named after, else of Python.
+Each directory with a requirements.txt is a project: of the ecosystem that it is named after, else of Python. What one
+that begins with ASK means, the step `ask` has to say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from services.rpc.errors import QilaError, failed_precondition, invalid_argument
 
 MANIFEST = "requirements.txt"
 LOCK = "pylock.txt"
+ASK = b"ask "
+ANSWER = "answer"
 ECOSYSTEMS = ("python", "node", "go", "java")
 
 
@@ -71,8 +74,12 @@ class FakeResolver:
             if directory and name == MANIFEST:
                 named = directory.rpartition("/")[2]
                 ecosystem = named if named in ECOSYSTEMS else "python"
-                plan = _plan("", contents[path].decode().split(), ecosystem)
-                del plan.launch.argv[:]
+                requirements = _requirements(header, contents[path], ecosystem)
+                if isinstance(requirements, resolver.Plan):
+                    plan = requirements
+                else:
+                    plan = _plan("", requirements, ecosystem)
+                    del plan.launch.argv[:]
                 plan.project = directory
                 response.projects.append(plan)
         return response
@@ -82,7 +89,9 @@ class FakeResolver:
         if header.target.file not in contents:
             raise invalid_argument("TARGET_NOT_FOUND", f"{header.target.file}: no such file in the workspace")
         self.plans += 1
-        requirements = contents.get(MANIFEST, b"").decode().split()
+        requirements = _requirements(header, contents.get(MANIFEST, b""), "python")
+        if isinstance(requirements, resolver.Plan):
+            return requirements
         plan = _plan(header.target.file, [*requirements, *([] if self.deaf else header.options.added)])
         if not self.lists_unmanaged:
             del plan.unmanaged[:]
@@ -167,6 +176,19 @@ async def _contents(files: AsyncIterator[resolver.FileStart | bytes]) -> dict[st
             path = part.path
             contents[path] = b""
     return contents
+
+
+def _requirements(header: resolver.PlanHeader, content: bytes, ecosystem: str) -> list[str] | resolver.Plan:
+    """What a manifest asks for; a preliminary plan if that is not known."""
+    if not content.startswith(ASK):
+        return content.decode().split()
+    key = hashlib.sha256(content).hexdigest()
+    if key in header.answers:
+        return header.answers[key].decode().split()
+    plan = resolver.Plan(ecosystem=ecosystem, fingerprint=key, native_lock_name=ANSWER, preliminary=True)
+    plan.staged.add(path="in.txt", content=content)
+    plan.steps.add(kind=resolver.STEP_KIND_SOLVE, argv=["ask"])
+    return plan
 
 
 def _plan(file: str, requirements: Sequence[str], ecosystem: str = "python") -> resolver.Plan:

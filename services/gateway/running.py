@@ -30,6 +30,7 @@ from services.rpc.errors import ErrorCode, QilaError
 _LOG: Final = structlog.get_logger("services.gateway")
 _MAX_RERUNS: Final = 3
 _MAX_ADDED: Final = 64
+_MAX_QUESTIONS: Final = 3
 
 
 class NothingAddedError(Exception):
@@ -101,7 +102,7 @@ class Runner:
     async def _prepare(self, live: LiveExec) -> resolver.Plan:
         if live.cancel_requested:
             raise asyncio.CancelledError
-        resolution = await self._resolve(live)
+        resolution = await self._answered(live)
         plan = resolution.plan
         facts: dict[str, Any] = {
             "ecosystem": plan.ecosystem,
@@ -126,6 +127,19 @@ class Runner:
         await live.begin(pb.PHASE_RUN, importable=importable.to_text(), **facts)
         return plan
 
+    async def _answered(self, live: LiveExec) -> Resolution:
+        """A plan that can be made whole, after what it depends on was found out in the sandbox."""
+        for _ in range(_MAX_QUESTIONS):
+            resolution = await self._resolve(live)
+            if not resolution.questions:
+                return resolution
+            await self._environments.answer(live, resolution)
+        resolution = await self._resolve(live)
+        if resolution.questions:
+            message = "what the build declares changed again and again while it was looked at; repeat the call"
+            raise QilaError(ErrorCode.ABORTED, "WORKSPACE_CHANGED", message)
+        return resolution
+
     async def _resolve(self, live: LiveExec) -> Resolution:
         """A plan, told; nobody installs another environment in the sandbox when this returns."""
         sandbox = await self._store.sandbox(live.sandbox_id)
@@ -144,7 +158,7 @@ class Runner:
             survey = await patiently(lambda: self._executor.survey(live.sandbox_id), self._config.patience)
             found = await self._planner.standing(live.sandbox_id, plan, survey)
             resolution = replace(found, others=resolution.others)
-        if record.fingerprint != plan.fingerprint or not record.plan:
+        if not resolution.questions and (record.fingerprint != plan.fingerprint or not record.plan):
             _tell(live, resolution, _argv(live.request.program, plan))
             for other in resolution.others:
                 _tell(live, other, ())

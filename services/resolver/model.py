@@ -153,7 +153,8 @@ class Context:
     install of each ecosystem, whose versions are preferred. `given_lock` is the lock from which the sandbox was made:
     it decides what is installed. `registry_urls` maps the address of a door inside the sandbox to the public
     registry's that it stands for; both end in `/`. `images` maps the name of each image that the installation has to
-    its toolchain: it decides nothing, and is for what a person is told.
+    its toolchain: it decides nothing, and is for what a person is told. `answers` holds by fingerprint what the steps
+    of preliminary plans left.
     """
 
     toolchain: Mapping[str, str]
@@ -164,6 +165,7 @@ class Context:
     registry_urls: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
+    answers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,7 +282,9 @@ class Plan:
     of the ecosystem's own lock, relative to the stage directory, as it is after the last step. `inventory_argv` prints
     the inventory of the environment as JSON; `compile_argv` compiles what it holds, and nobody waits for it.
     `native_lock_staged` says that `staged` holds the native lock and no step changes it. `lock_lines` are the packages
-    of the lock that decides the install, if one does. `project` is the directory of the project where all of the
+    of the lock that decides the install, if one does. A `preliminary` plan installs and launches nothing: what the
+    program needs is known when its steps have left `native_lock`, which the next plan takes as the context's answer to
+    this `fingerprint`. `project` is the directory of the project where all of the
     workspace are planned, else empty.
     """
 
@@ -305,6 +309,7 @@ class Plan:
     native_lock_staged: bool = False
     lock_lines: tuple[LockLine, ...] = ()
     project: str = ""
+    preliminary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

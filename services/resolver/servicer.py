@@ -227,6 +227,7 @@ class PlanUpload:
             registry_urls=dict(self._header.registry_urls),
             images={image.name: dict(image.toolchains) for image in self._header.images[:MAX_IMAGES]},
             options=options_of(self._header.options),
+            answers=dict(self._header.answers),
         )
         return MakePlan(
             files={path: bytes(content) for path, content in self._files.items()},

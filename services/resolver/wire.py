@@ -155,6 +155,7 @@ def plan_message(plan: Plan) -> pb.Plan:
         links=[pb.Link(path=link.path, directory=link.directory) for link in plan.links],
         unmanaged=[pb.UnmanagedInventory(path=item.path, argv=item.argv) for item in plan.unmanaged],
         native_lock_staged=plan.native_lock_staged,
+        preliminary=plan.preliminary,
         lock_lines=[
             pb.LockLine(package=item.name, version=item.version, path=item.path, line=item.line)
             for item in plan.lock_lines

@@ -15,6 +15,7 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.importable import Importable, InstalledProject
 from services.gateway.store.memory import MemoryStore
 from services.gateway.store.port import (
+    MAX_ANSWERS,
     MAX_INVENTORY_BYTES,
     CurrentLock,
     EnvironmentRecord,
@@ -90,6 +91,27 @@ async def test_what_was_written_is_there_after_reopening(store: Store, reopen: R
     assert await again.exec("sb_a", "ex_a") == EXEC
     assert await again.events("sb_a", "ex_a", 0, 10) == [EVENT]
     assert await again.environment("sb_a", "python", "f1") == ENVIRONMENT
+
+
+async def test_answers_are_kept_and_the_oldest_go(store: Store, reopen: Reopen) -> None:
+    for number in range(MAX_ANSWERS + 1):
+        await store.save_answer("sb_a", "java", f"f{number}", b"%d" % number)
+    await store.save_answer("sb_a", "java", "f1", b"again")
+    await store.save_answer("sb_x", "java", "f1", b"of no sandbox")
+    await store.add_sandbox(replace(SANDBOX, sandbox_id="sb_b"))
+    await store.save_answer("sb_b", "java", "f1", b"other")
+    store = await reopen(store)
+    assert await store.answer("sb_a", "java", "f0") is None
+    assert await store.answer("sb_a", "java", "f1") == b"again"
+    assert await store.answer("sb_a", "go", "f1") is None
+    assert await store.answer("sb_x", "java", "f1") is None
+    # It became the newest when it was kept again: now the oldest of the others goes.
+    await store.save_answer("sb_a", "java", "more", b"")
+    assert await store.answer("sb_a", "java", "f1") == b"again"
+    assert await store.answer("sb_a", "java", "f2") is None
+    assert await store.answer("sb_b", "java", "f1") == b"other"
+    await store.remove_sandbox("sb_b")
+    assert await store.answer("sb_b", "java", "f1") is None
 
 
 async def test_sandboxes_are_listed_newest_first(store: Store) -> None:

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.store.port import (
+    MAX_ANSWERS,
     MAX_INVENTORY_BYTES,
     MAX_LOCK_BYTES,
     PROJECTS_MARK,
@@ -36,6 +37,7 @@ class MemoryStore:
         self._locks: dict[tuple[str, str], LockRecord] = {}
         self._inventories: dict[tuple[str, InventoryKey], bytes] = {}
         self._additions: dict[tuple[str, str], str] = {}
+        self._answers: dict[tuple[str, str, str], bytes] = {}
 
     async def add_sandbox(self, record: SandboxRecord, lock: GivenLock | None = None) -> None:
         self._sandboxes[record.sandbox_id] = record
@@ -60,6 +62,7 @@ class MemoryStore:
         self._locks = {key: value for key, value in self._locks.items() if key[0] != sandbox_id}
         self._inventories = {key: value for key, value in self._inventories.items() if key[0] != sandbox_id}
         self._additions = {key: value for key, value in self._additions.items() if key[0] != sandbox_id}
+        self._answers = {key: value for key, value in self._answers.items() if key[0] != sandbox_id}
 
     async def save_plan(self, sandbox_id: str, plan_key: str, plan: bytes) -> None:
         if sandbox_id in self._sandboxes:
@@ -71,6 +74,17 @@ class MemoryStore:
 
     async def additions(self, sandbox_id: str, program: str) -> str:
         return self._additions.get((sandbox_id, program), "")
+
+    async def save_answer(self, sandbox_id: str, ecosystem: str, fingerprint: str, content: bytes) -> None:
+        if sandbox_id not in self._sandboxes:
+            return
+        self._answers.pop((sandbox_id, ecosystem, fingerprint), None)
+        self._answers[sandbox_id, ecosystem, fingerprint] = content
+        for key in [key for key in self._answers if key[0] == sandbox_id][:-MAX_ANSWERS]:
+            del self._answers[key]
+
+    async def answer(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> bytes | None:
+        return self._answers.get((sandbox_id, ecosystem, fingerprint))
 
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         if record.sandbox_id not in self._sandboxes:

@@ -12,6 +12,8 @@ PROJECTS_MARK: Final = '"projects": [{'
 # Of the inventories of one sandbox, together.
 MAX_INVENTORY_BYTES: Final = 64 << 20
 MAX_LOCK_BYTES: Final = 256 << 20
+# Of the answers of one sandbox; beyond that the oldest go.
+MAX_ANSWERS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,15 @@ class Store(Protocol):
 
     async def additions(self, sandbox_id: str, program: str) -> str:
         """What runs of a program showed to be missing; empty if nothing did."""
+
+    async def save_answer(self, sandbox_id: str, ecosystem: str, fingerprint: str, content: bytes) -> None:
+        """Keeps what the steps of a preliminary plan left, in place of an earlier answer; OK if the sandbox is gone.
+
+        Of more than MAX_ANSWERS the oldest go.
+        """
+
+    async def answer(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> bytes | None:
+        """What the steps of a preliminary plan left; None also if it had to go."""
 
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         """Adds an exec with its first events, in one transaction; gives the one that has the id already, if any.

@@ -105,6 +105,16 @@ ADDITIONS = Table(
     ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_additions_sandbox", ondelete="CASCADE"),
 )
 
+ANSWERS = Table(
+    "answers",
+    METADATA,
+    Column("sandbox_id", Text, primary_key=True),
+    Column("ecosystem", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["sandbox_id"], ["sandboxes.sandbox_id"], name="fk_answers_sandbox", ondelete="CASCADE"),
+)
+
 LOCKS = Table(
     "locks",
     METADATA,

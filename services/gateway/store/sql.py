@@ -37,6 +37,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 from qila.gateway.v1 import gateway_pb2 as pb
+from services.gateway.store.answers import find_answer, keep_answer
 from services.gateway.store.listing import exec_page
 from services.gateway.store.port import (
     MAX_INVENTORY_BYTES,
@@ -201,6 +202,13 @@ class SqlStore:
         of_program = and_(ADDITIONS.c.sandbox_id == sandbox_id, ADDITIONS.c.program == program)
         row = await self._one(select(ADDITIONS.c.added).where(of_program))
         return "" if row is None else row["added"]
+
+    async def save_answer(self, sandbox_id: str, ecosystem: str, fingerprint: str, content: bytes) -> None:
+        await self._add_to(sandbox_id, *keep_answer(sandbox_id, ecosystem, fingerprint, content))
+
+    async def answer(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> bytes | None:
+        row = await self._one(find_answer(sandbox_id, ecosystem, fingerprint))
+        return None if row is None else row["content"]
 
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         def work(driver: sqlite3.Connection) -> bool:

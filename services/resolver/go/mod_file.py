@@ -124,7 +124,9 @@ def _lines(content: bytes, file: ModFile) -> Iterator[_Line]:
 
 def _line(row: str, number: int, file: ModFile) -> _Line:
     words, comment = [], ""
-    for token in TOKEN.findall(row):
+    # One after the other: a text that does not end is an error before the rest of a long row is looked at.
+    for match in TOKEN.finditer(row):
+        token = match[0]
         if token.startswith("//"):
             comment = token[2:].strip()
         elif token.strip():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from services.resolver.failure_words import detail_of, first, mentioned, reason_of, text_of, unexplained
+from services.resolver.java.gradle_failures import explain_build
 from services.resolver.model import FailureReason, InstallFailure, StepKind
 
 ERROR = re.compile(r"error: (?P<kind>[a-z-]{1,20}): (?P<text>.*)")
@@ -37,6 +38,9 @@ RULES = (
 def explain_failure(step: StepKind, exit_code: int, output: bytes) -> InstallFailure:
     """Name the reason, keep the programs' words, list the packages that they name."""
     text = text_of(output)
+    of_build = explain_build(text, exit_code)
+    if of_build is not None:
+        return of_build
     errors = [match for line in text.splitlines() if (match := ERROR.match(line))]
     words = "\n".join(match[0] for match in errors) or text.strip()
     shown = "\n".join(match["text"] for match in errors) or words

@@ -9,7 +9,7 @@ from services.resolver.errors import ManifestError
 from services.resolver.java import catalog as catalogs
 from services.resolver.java.coordinates import VERSION, Coordinate, parse_coordinate
 from services.resolver.java.declared import IMPORT, PROVIDED, Declaration, Declared, PomFile
-from services.resolver.java.gradle_dependencies import DependencyReader
+from services.resolver.java.gradle_dependencies import FORMS, DependencyReader, UnreadableBuildError
 from services.resolver.java.gradle_lexer import parse_script
 from services.resolver.java.gradle_lock import NAME as LOCK
 from services.resolver.java.gradle_lock import read_gradle_lock
@@ -29,7 +29,24 @@ SCRIPTS = ("build.gradle", "build.gradle.kts")
 SETTINGS = ("settings.gradle", "settings.gradle.kts")
 PROPERTIES = "gradle.properties"
 MAX_PROJECTS = 200
+# At the root of a build, where no project of its own lies.
+NO_PROJECTS = frozenset({"src", "buildSrc", "gradle"})
 SPRING_BOOT = "org.springframework.boot"
+# Where what is declared depends on what happens when the build runs.
+RUN_BLOCKS = frozenset(
+    {"if", "else", "for", "while", "try", "switch", "def", "void", "project", "configure", "afterEvaluate"}
+)
+RUN_CALLS = (
+    ".each",
+    ".all",
+    ".every",
+    ".forEach",
+    ".withType",
+    ".withPlugin",
+    ".withId",
+    ".matching",
+    ".afterEvaluate",
+)
 # Maven Central by name, and what the sandbox has instead of everything else.
 KNOWN_REPOSITORIES = frozenset({"mavenCentral", "mavenLocal", "google", "gradlePluginPortal", "jcenter"})
 
@@ -46,6 +63,7 @@ class _Build:
     main_class: str = ""
     preview: bool = False
     release: int
+    strict: bool
 
 
 class GradleWorkspace:
@@ -55,13 +73,19 @@ class GradleWorkspace:
         """Take the bytes of the workspace's files, and the sandbox's release of Java."""
         self._files, self._release = files, release
 
-    def read(self, path: str, *, tests: bool) -> Declared:
-        """What the build script at a path declares, with the modules that it needs; raises ManifestError, LockError."""
-        root = self._root_of(path)
+    def read(self, path: str, near: str, *, tests: bool, strict: bool = True) -> Declared:
+        """What the build script at a path declares for what lies in a directory, with the modules that it needs.
+
+        Raises UnreadableBuildError where that cannot be known without running it; unless `strict`, what only some other
+        block may declare is told by a notice instead. Raises ManifestError, LockError.
+        """
+        root = self.root_of(path)
         catalog = self._catalog(root)
-        build = _Build(release=self._release)
+        build = _Build(release=self._release, strict=strict)
         self._script(path, root, catalog, build)
         directory = path.rpartition("/")[0]
+        if directory == root:
+            self._check_place(path, near.removeprefix(f"{root}/") if root else near, build)
         main_class, seen = build.main_class, {path: directory}
         while build.projects:
             name, script, line = build.projects.pop(0)
@@ -69,15 +93,17 @@ class GradleWorkspace:
             found = self._script_in(place)
             if not found:
                 reason = f"the project {name[:100]!r} has no build script in {place or '.'}"
-                raise ManifestError(path=script, reason=reason, line=line)
+                raise UnreadableBuildError(path=script, reason=reason, line=line)
             if found not in seen:
                 seen[found] = place
                 if len(seen) > MAX_PROJECTS:
                     raise ManifestError(path=path, reason=f"more than {MAX_PROJECTS} projects need each other")
                 self._script(found, root, catalog, build)
-        pins = self._pins(directory, root, build, tests=tests)
-        dependencies = [_pinned(item, pins) for item in build.dependencies]
-        managed = [*build.managed, *_management(pins, {item.coordinate.name for item in dependencies})]
+        pins, locks, drift = self.pins_of(directory, root, build.dependencies, tests=tests)
+        build.paths += locks
+        build.notices += drift
+        dependencies = [pinned(item, pins) for item in build.dependencies]
+        managed = [*build.managed, *management(pins, {item.coordinate.name for item in dependencies})]
         return Declared(
             paths=tuple(dict.fromkeys(build.paths)),
             directory=directory,
@@ -91,7 +117,15 @@ class GradleWorkspace:
             pins=pins,
         )
 
-    def _root_of(self, path: str) -> str:
+    def _check_place(self, path: str, below: str, build: _Build) -> None:
+        """A project may have no script of its own: what the root's says for it then is not what it says for itself."""
+        if not below or below.partition("/")[0] in NO_PROJECTS:
+            return
+        for statement in parse_script(path, self._files[path]):
+            if statement.name == "subprojects" and any(item.name == "dependencies" for item in statement.block or []):
+                _leave(path, statement.line, build)
+
+    def root_of(self, path: str) -> str:
         """The highest directory with settings; without any, the script's own."""
         above = directories_above(path)
         return next(
@@ -152,6 +186,7 @@ class GradleWorkspace:
                     self._applied(path, statement, values, catalog, build)
                 case _:
                     _settings(path, statement, values, build)
+            _unread(path, statement, build)
         if spring and VERSION.fullmatch(spring):
             bom = Coordinate(group=SPRING_BOOT, artifact="spring-boot-dependencies", version=spring, extension="pom")
             build.managed.append(Declaration(coordinate=bom, path=path, line=0, scope=IMPORT))
@@ -177,24 +212,27 @@ class GradleWorkspace:
         values.learn(statements)
         self._read(other, statements, values, catalog, build)
 
-    def _pins(self, directory: str, root: str, build: _Build, *, tests: bool) -> dict[str, str]:
-        """The versions of the lockfile beside the script, else of the root's."""
+    def pins_of(
+        self, directory: str, root: str, dependencies: Sequence[Declaration], *, tests: bool
+    ) -> tuple[dict[str, str], list[str], list[Notice]]:
+        """The versions of the lockfile in a directory, else of the root's, with its path and what it lacks."""
         for place in dict.fromkeys((directory, root)):
             path = join(place, LOCK)
             if path in self._files:
                 locked = read_gradle_lock(path, self._files[path], tests=tests)
-                build.paths.append(path)
-                build.notices += _drift(path, build.dependencies, locked)
-                return {name: coordinate.version for name, (coordinate, _) in locked.items()}
-        return {}
+                pins = {name: coordinate.version for name, (coordinate, _) in locked.items()}
+                return pins, [path], _drift(path, dependencies, locked)
+        return {}, [], []
 
 
-def _pinned(item: Declaration, pins: Mapping[str, str]) -> Declaration:
+def pinned(item: Declaration, pins: Mapping[str, str]) -> Declaration:
+    """A declaration with the version that is fixed for it, if one is."""
     version = pins.get(item.coordinate.name)
     return replace(item, coordinate=replace(item.coordinate, version=version)) if version else item
 
 
-def _management(pins: Mapping[str, str], direct: set[str]) -> Iterator[Declaration]:
+def management(pins: Mapping[str, str], direct: set[str]) -> Iterator[Declaration]:
+    """The versions that are fixed for what is not declared directly."""
     for name, version in sorted(pins.items()):
         if name not in direct:
             group, artifact = name.split(":")
@@ -221,8 +259,8 @@ def _imports(path: str, block: Sequence[Statement], values: Values) -> Iterator[
                 continue
             bom = parse_coordinate(text or "")
             if bom is None or not bom.version:
-                reason = "a BOM whose name or version cannot be known without running it: write them out"
-                raise ManifestError(path=path, reason=reason, line=statement.line)
+                reason = "a BOM whose name or version cannot be known without running it"
+                raise UnreadableBuildError(path=path, reason=reason, line=statement.line)
             coordinate = replace(bom, extension="pom")
             yield Declaration(coordinate=coordinate, path=path, line=statement.line, scope=IMPORT)
 
@@ -254,6 +292,30 @@ def _repositories(path: str, block: Sequence[Statement]) -> Iterator[Notice]:
                 subject="repositories",
                 detail=f"repositories: {detail}",
             )
+
+
+def _unread(path: str, statement: Statement, build: _Build) -> None:
+    """Dependencies that are declared, or not, when the build runs."""
+    pending = [(statement, False)]
+    while pending:
+        current, runs = pending.pop()
+        words = current.name.split(".")
+        if "dependencies" in words and (words[-1] == "add" or (runs and current.block is not None)):
+            _leave(path, current.line, build)
+            continue
+        runs = runs or current.name in RUN_BLOCKS or current.name.endswith(RUN_CALLS)
+        pending += [(item, runs) for item in current.block or []]
+
+
+def _leave(path: str, line: int, build: _Build) -> None:
+    """What only a run of the build would tell is an error, or left out and told."""
+    reason = "what is declared here cannot be known without running it"
+    if build.strict:
+        raise UnreadableBuildError(path=path, reason=reason, line=line)
+    detail = f"{reason}, and it is left out: {FORMS}"
+    build.notices.append(
+        Notice(kind=NoticeKind.MANIFEST_IGNORED, path=path, line=line, subject="dependencies", detail=detail)
+    )
 
 
 def _settings(path: str, statement: Statement, values: Values, build: _Build) -> None:

@@ -34,6 +34,11 @@ MAP_KEYS = ("group", "name", "version", "classifier", "ext")
 FORMS = 'write it as implementation("group:artifact:version"), or give a pom.xml'
 
 
+@dataclass(kw_only=True, eq=False)
+class UnreadableBuildError(ManifestError):
+    """What a build declares cannot be known without running it; the line is that of what cannot."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """What one block of dependencies declares; `projects` are paths of other modules, with their lines."""
@@ -74,7 +79,9 @@ class DependencyReader:
             return
         if name not in SCOPES:
             if not name.startswith(OTHER_USES) and not _is_custom(name, tokens):
-                raise self._error(statement, f"{name[:80]!r} among the dependencies cannot be known without running it")
+                raise self._unreadable(
+                    statement, f"{name[:80]!r} among the dependencies cannot be known without running it"
+                )
             return
         exclusions = tuple(self._exclusions(statement))
         scope = SCOPES[name]
@@ -96,7 +103,7 @@ class DependencyReader:
         if calls and first == "project":
             texts = [token.text for token in tokens if token.kind == "text"]
             if not texts:
-                raise self._error(statement, "a project whose path cannot be known without running it")
+                raise self._unreadable(statement, "a project whose path cannot be known without running it")
             self._projects.append((texts[0], tokens[0].line))
             return
         if calls and first in PLATFORMS:
@@ -115,10 +122,12 @@ class DependencyReader:
         if len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.startswith("libs."):
             return self._from_catalog(statement, tokens[0].text.removeprefix("libs."))
         if tokens[-1].text == ")" and tokens[0].text == "kotlin":
-            raise self._error(statement, "Kotlin's own libraries are of no use here: only Java is compiled")
+            raise self._error(
+                statement, f"Kotlin's own libraries are of no use here, as only Java is compiled: {FORMS}"
+            )
         text = self._values.join(tokens)
         if text is None:
-            raise self._error(statement, "a dependency whose name or version cannot be known without running it")
+            raise self._unreadable(statement, "a dependency whose name or version cannot be known without running it")
         return [self._from_text(statement, text)]
 
     def _from_text(self, statement: Statement, text: str) -> Coordinate:
@@ -141,7 +150,7 @@ class DependencyReader:
                 end = next((at for at in range(index + 2, len(tokens)) if tokens[at].text == ","), len(tokens))
                 value = self._values.join(tokens[index + 2 : end])
                 if value is None:
-                    raise self._error(statement, f"a {token.text} that cannot be known without running it")
+                    raise self._unreadable(statement, f"a {token.text} that cannot be known without running it")
                 fields[token.text] = value
         coordinate = Coordinate(
             group=fields.get("group", ""),
@@ -157,13 +166,13 @@ class DependencyReader:
         names = self._catalog.bundles.get(name.removeprefix("bundles."), ()) if name.startswith("bundles.") else (name,)
         found = [self._catalog.libraries[item] for item in names if item in self._catalog.libraries]
         if not found or len(found) != len(names):
-            raise self._error(statement, f"libs.{name[:80]} is not in gradle/libs.versions.toml", advise=False)
+            raise self._error(statement, f"libs.{name[:80]} is not in gradle/libs.versions.toml")
         return found
 
     def _constraint(self, statement: Statement) -> None:
         scope = SCOPES.get(statement.name)
         if scope is None:
-            raise self._error(statement, "a constraint that cannot be known without running it")
+            raise self._unreadable(statement, "a constraint that cannot be known without running it")
         for argument in _arguments(statement.tokens[1:]):
             for coordinate in self._coordinates(statement, argument):
                 version = coordinate.version or self._rich_version(statement.block or [])
@@ -199,12 +208,15 @@ class DependencyReader:
 
     def _checked(self, statement: Statement, coordinate: Coordinate, text: str) -> Coordinate:
         if not is_valid(coordinate):
-            raise self._error(statement, f"{text[:100]!r} is not written group:artifact:version")
+            raise self._error(statement, f"{text[:100]!r} is not written group:artifact:version: {FORMS}")
         return coordinate
 
-    def _error(self, statement: Statement, reason: str, *, advise: bool = True) -> ManifestError:
-        words = f"{reason}: {FORMS}" if advise else reason
-        return ManifestError(path=self._path, reason=words, line=statement.line)
+    def _error(self, statement: Statement, reason: str) -> ManifestError:
+        """Whatever else Gradle would make of it, it is wrong."""
+        return ManifestError(path=self._path, reason=reason, line=statement.line)
+
+    def _unreadable(self, statement: Statement, reason: str) -> ManifestError:
+        return UnreadableBuildError(path=self._path, reason=reason, line=statement.line)
 
 
 def _is_custom(name: str, tokens: list[Token]) -> bool:

@@ -17,8 +17,10 @@ from services.resolver.paths import join, normal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LINE = re.compile(r"^//(?P<word>[A-Z_]{3,20})[ \t]+(?P<rest>[^\n]{1,2000})$", re.MULTILINE)
+# Nothing is given back, so that no line is looked at twice.
+LINE = re.compile(r"^//(?P<word>[A-Z_]{3,20}+)[ \t]++(?P<rest>[^\n]{1,2000}+)$", re.MULTILINE)
 RELEASE = re.compile(r"\d+")
+MAX_SOURCES = 100
 SEPARATOR = re.compile(r"[\s,]+")
 IGNORED = {
     "REPOS": "repositories: packages come from Maven Central, through Qila's mirror",
@@ -54,6 +56,8 @@ def read_directives(path: str, content: bytes, release: int) -> Directives:
                 (managed if item.scope == IMPORT else dependencies).append(item)
         elif word == "SOURCES":
             sources += [_source(path, line, item) for item in SEPARATOR.split(rest.strip()) if item]
+            if len(sources) > MAX_SOURCES:
+                raise ManifestError(path=path, reason=f"//SOURCES names more than {MAX_SOURCES} patterns", line=line)
         elif word == "JAVA":
             match = RELEASE.match(rest)
             check_release(path, line, match[0] if match else "", release)

@@ -12,6 +12,8 @@ from services.resolver.java.assemble import TOOLS, assemble
 from services.resolver.java.detect import detect
 from services.resolver.java.given import is_given, reads_lock
 from services.resolver.java.gradle_lock import NAME as GRADLE_LOCK
+from services.resolver.java.gradle_question import UnansweredError, is_build_file
+from services.resolver.java.gradle_reading import read_build
 from services.resolver.java.maven import MavenWorkspace
 from services.resolver.java.needs import (
     ECOSYSTEM,
@@ -53,7 +55,7 @@ IGNORED = {
     ".mvn/jvm.config": "options of the JVM are not taken from a workspace",
     ".mvn/settings.xml": "packages come from Maven Central, through Qila's mirror",
     "settings.xml": "packages come from Maven Central, through Qila's mirror",
-    "init.gradle": "no build is run",
+    "init.gradle": "init scripts of Gradle are not taken from a workspace",
 }
 
 
@@ -90,7 +92,7 @@ class JavaPlanner:
         others = (*gradle.SETTINGS, gradle.PROPERTIES, GRADLE_LOCK)
         if path.endswith((SUFFIX, catalog.NAME)) or name in others:
             return True
-        return name.endswith((".gradle", ".gradle.kts"))
+        return name.endswith((".gradle", ".gradle.kts")) or is_build_file(path)
 
     def searched(self, target: Target) -> Sequence[str]:
         """See Planner."""
@@ -101,6 +103,13 @@ class JavaPlanner:
         for tool in TOOLS:
             if not re.fullmatch(r"\d+(\.\d+)+", context.toolchain.get(tool, "")):
                 raise ToolchainMissingError(tool=tool)
+        try:
+            return self._plan(files, tree, target, context)
+        except UnansweredError as error:
+            return error.question.plan()
+
+    def _plan(self, files: Mapping[str, bytes], tree: Iterable[str], target: Target, context: Context) -> Plan:
+        """Raises UnansweredError where the sandbox's Gradle has to be asked before."""
         if context.options.extras or context.options.groups:
             name = (*context.options.extras, *context.options.groups)[0]
             reason = (
@@ -110,10 +119,11 @@ class JavaPlanner:
         release = release_of(context.toolchain["java"])
         workspace = SourceTree(files=files, tree=frozenset(tree))
         tests = target.script == targets.TESTS
-        path = "" if target.project else _entry(workspace, target, release)
+        path = "" if target.project else _entry(workspace, target, context)
         manifest = _manifest_of(files, join(target.project_directory, POM) if target.project else path)
         for_tests = tests or bool(path and targets.is_test_path(path))
-        declared = _read(files, manifest, release, tests=for_tests)
+        near = (path or manifest).rpartition("/")[0]
+        declared = _read(files, manifest, near, context, tests=for_tests)
         directives = jbang.read_directives(path, files[path], release) if path else jbang.Directives()
         main_class = directives.main_class or (declared.main_class if declared else "")
         if tests:
@@ -124,7 +134,7 @@ class JavaPlanner:
         else:
             program = targets.Program()
         if program.with_tests and not for_tests:
-            declared = _read(files, manifest, release, tests=True)
+            declared = _read(files, manifest, near, context, tests=True)
         needs = _needs(workspace, program, declared, manifest, directives, context)
         return assemble(needs, program, target, context, files)
 
@@ -171,7 +181,7 @@ class JavaPlanner:
         return lock.read_lock(lockfile)
 
 
-def _entry(workspace: SourceTree, target: Target, release: int) -> str:
+def _entry(workspace: SourceTree, target: Target, context: Context) -> str:
     """The program's path; empty where tests, or a command of the client's own, need none."""
     if target.script:
         if target.script != targets.TESTS:
@@ -179,7 +189,7 @@ def _entry(workspace: SourceTree, target: Target, release: int) -> str:
         return ""
     main_class = ""
     if not target.program and not target.module:
-        declared = _read(workspace.files, _manifest_of(workspace.files, ""), release, tests=False)
+        declared = _read(workspace.files, _manifest_of(workspace.files, ""), "", context, tests=False)
         main_class = declared.main_class if declared else ""
     try:
         return targets.entry_of(workspace, target, main_class)
@@ -198,12 +208,14 @@ def _manifest_of(files: Mapping[str, bytes], path: str) -> str:
     return ""
 
 
-def _read(files: Mapping[str, bytes], manifest: str, release: int, *, tests: bool) -> Declared | None:
+def _read(files: Mapping[str, bytes], manifest: str, near: str, context: Context, *, tests: bool) -> Declared | None:
+    """What a manifest declares for what lies in a directory; raises UnansweredError, ManifestError, LockError."""
     if not manifest:
         return None
+    release = release_of(context.toolchain["java"])
     if manifest.rpartition("/")[2] == POM:
         return MavenWorkspace(files, release).read(manifest)
-    return gradle.GradleWorkspace(files, release).read(manifest, tests=tests)
+    return read_build(files, manifest, near, release, context, tests=tests)
 
 
 def _needs(  # noqa: PLR0917 -- all that may decide

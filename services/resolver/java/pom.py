@@ -19,7 +19,8 @@ MANIFEST = "pom.xml"
 SCOPES = frozenset({COMPILE, RUNTIME, PROVIDED, TEST, IMPORT, SYSTEM})
 REFERENCE = re.compile(r"\$\{([^${}]{1,200})\}")
 PLAIN = re.compile(r"[A-Za-z0-9_.*-]{1,200}")
-MAX_ROUNDS = 20
+MAX_ROUNDS = 10
+MAX_REFERENCES = 20
 MAX_VALUE = 2_000
 IGNORED = (
     (("repositories",), "repositories: packages come from Maven Central, through Qila's mirror"),
@@ -101,12 +102,14 @@ def read_pom(path: str, content: bytes) -> Pom:
 
 
 def interpolate(text: str, properties: Mapping[str, str]) -> str:
-    """A text with what is known put in; what is not known stays as it is written."""
-    for _ in range(MAX_ROUNDS):
-        changed = REFERENCE.sub(lambda match: properties.get(match[1], match[0]), text)[:MAX_VALUE]
+    """A text with what is known put in; what is not known stays as it is written, and what grows without end is cut."""
+    for _ in range(MAX_ROUNDS if "${" in text else 0):
+        changed = REFERENCE.sub(lambda match: properties.get(match[1], match[0]), text, count=MAX_REFERENCES)
         if changed == text:
             break
-        text = changed
+        text = changed[:MAX_VALUE]
+        if len(text) == MAX_VALUE:
+            break
     return text
 
 

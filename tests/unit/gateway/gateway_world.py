@@ -15,7 +15,7 @@ from services.gateway.conductor import Conductor
 from services.gateway.config import ConductorConfig
 from services.gateway.executor_fake import FakeExecutor, FakeProcess, FakeSandbox
 from services.gateway.live import LiveExec
-from services.gateway.resolver_fake import LOCK, FakeResolver
+from services.gateway.resolver_fake import ANSWER, ASK, LOCK, FakeResolver
 from services.gateway.store.memory import MemoryStore
 from services.gateway.watching import watch
 from services.rpc.channel import translated
@@ -37,7 +37,13 @@ class World:
         self.conductor = self.restarted()
         self.sandbox_id = ""
         self.executor.programs.update(
-            program=self._program, solve=_solve, install=self._install, inventory=_inventory, compile=_quiet, spin=_spin
+            program=self._program,
+            solve=_solve,
+            install=self._install,
+            inventory=_inventory,
+            compile=_quiet,
+            spin=_spin,
+            ask=self._ask,
         )
 
     def restarted(self) -> Conductor:
@@ -71,6 +77,19 @@ class World:
         process.write(b"second")
         process.write(b"bad", executor.STREAM_STDERR)
         return 3
+
+    async def _ask(self, process: FakeProcess) -> int:
+        assert process.sandbox.install_open
+        stage = process.spec.working_directory.removeprefix("/sandbox/")
+        question = process.sandbox.files[f"{stage}/in.txt"].removeprefix(ASK)
+        process.write(b"asked\n")
+        await self.pass_gate("ask")
+        if question == b"broken":
+            process.write(b"no such build\n", executor.STREAM_STDERR)
+            return 1
+        if question != b"silent":
+            process.sandbox.files[f"{stage}/{ANSWER}"] = question
+        return 0
 
     async def _install(self, process: FakeProcess) -> int:
         assert process.sandbox.install_open

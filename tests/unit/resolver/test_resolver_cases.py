@@ -1,14 +1,14 @@
 """Each JSON file below tests/cases/resolver with `files` and `expect` is a case: a new one needs no code.
 
-Beside those it may hold `target` (fields of Target), `options` (fields of Options), `given_lock` (name and content) and
-`toolchain`.
+Beside those it may hold `target` (fields of Target), `options` (fields of Options), `given_lock` (name and content),
+`toolchain`, and `answer`: to the question of a first plan, which must be preliminary.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ TOOLCHAIN = {
     "go": "1.27.3",
     "java": "21.0.8",
     "maven": "3.9.9",
+    "gradle": "4.4.1",
 }
 CONTEXT = Context(toolchain=TOOLCHAIN)
 
@@ -60,7 +61,12 @@ def plan_case(case: dict[str, Any]) -> Plan:
     )
     listed = [WorkspaceFile(path=path, size=len(raw)) for path, raw in files.items()]
     selected = select_files(listed, target).paths
-    return plan({path: files[path] for path in selected}, list(files), target, context)
+    planned = plan({path: files[path] for path in selected}, list(files), target, context)
+    if "answer" not in case:
+        return planned
+    assert planned.preliminary
+    answered = replace(context, answers={planned.fingerprint: json.dumps(case["answer"]).encode()})
+    return plan({path: files[path] for path in selected}, list(files), target, answered)
 
 
 @pytest.mark.parametrize("path", PLAN_CASES, ids=lambda path: path.stem)
@@ -89,6 +95,7 @@ def observed(planned: Plan, expect: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "requirements": sorted(item.specifier for item in planned.requirements),
         "source": planned.source.value,
+        "preliminary": planned.preliminary,
         "manifests": list(planned.manifests),
         "steps": [step.kind.value for step in planned.steps],
         "launch": list(planned.launch.argv),

@@ -354,7 +354,7 @@ def test_no_script_takes_long(text: str) -> None:
     begun = time.monotonic()
     files = {"build.gradle": text.encode(), "gradle.properties": text.encode()}
     with suppress(ManifestError):
-        GradleWorkspace(files, 21).read("build.gradle", tests=False)
+        GradleWorkspace(files, 21).read("build.gradle", "", tests=False)
     outline(text.encode())
     scan(text[:100_000].encode())
     read_directives("a.java", text.encode(), 21)

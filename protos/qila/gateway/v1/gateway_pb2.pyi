@@ -78,7 +78,7 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PHASE_UNSPECIFIED: _Phase.ValueType  # 0
     PHASE_RESOLVE: _Phase.ValueType  # 1
     PHASE_INSTALL: _Phase.ValueType  # 2
-    """Skipped when nothing changed."""
+    """Skipped when nothing changed. Where only a step in the sandbox can say what a program needs, it begins before PlanMade."""
     PHASE_RUN: _Phase.ValueType  # 3
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
@@ -86,7 +86,7 @@ class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 PHASE_UNSPECIFIED: Phase.ValueType  # 0
 PHASE_RESOLVE: Phase.ValueType  # 1
 PHASE_INSTALL: Phase.ValueType  # 2
-"""Skipped when nothing changed."""
+"""Skipped when nothing changed. Where only a step in the sandbox can say what a program needs, it begins before PlanMade."""
 PHASE_RUN: Phase.ValueType  # 3
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 

@@ -484,6 +484,26 @@ class PlanHeader(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AnswersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TARGET_FIELD_NUMBER: _builtins.int
     WORKSPACE_PATHS_FIELD_NUMBER: _builtins.int
     TOOLCHAINS_FIELD_NUMBER: _builtins.int
@@ -494,6 +514,7 @@ class PlanHeader(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     ALL_PROJECTS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     package_policy: _builtins.str
     """Digest of the operator's package policy; part of the fingerprint."""
     all_projects: _builtins.bool
@@ -530,6 +551,10 @@ class PlanHeader(_message.Message):
         that would do.
         """
 
+    @_builtins.property
+    def answers(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """By fingerprint, what the steps of preliminary plans left: a stranger's text."""
+
     def __init__(
         self,
         *,
@@ -543,10 +568,11 @@ class PlanHeader(_message.Message):
         options: Global___PlanOptions | None = ...,
         images: _abc.Iterable[Global___Image] | None = ...,
         all_projects: _builtins.bool = ...,
+        answers: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["given_lock", b"given_lock", "options", b"options", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "given_lock", b"given_lock", "images", b"images", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "answers", b"answers", "given_lock", b"given_lock", "images", b"images", "options", b"options", "package_policy", b"package_policy", "previous_locks", b"previous_locks", "registry_urls", b"registry_urls", "target", b"target", "toolchains", b"toolchains", "workspace_paths", b"workspace_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -666,6 +692,7 @@ class Plan(_message.Message):
     NATIVE_LOCK_STAGED_FIELD_NUMBER: _builtins.int
     LOCK_LINES_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    PRELIMINARY_FIELD_NUMBER: _builtins.int
     ecosystem: _builtins.str
     """"python", …"""
     source: Global___PlanSource.ValueType
@@ -679,6 +706,10 @@ class Plan(_message.Message):
     """Whether `staged` holds the native lock and no step changes it: the lock of record is then the staged one."""
     project: _builtins.str
     """If all projects were asked for: the directory of this one, "." for the workspace itself. Else empty."""
+    preliminary: _builtins.bool
+    """Nothing is installed or launched by this plan: what the program needs is known when its steps have left
+    `native_lock_name`. The next plan takes what they left as the header's answer to this fingerprint.
+    """
     @_builtins.property
     def manifests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -746,10 +777,11 @@ class Plan(_message.Message):
         native_lock_staged: _builtins.bool = ...,
         lock_lines: _abc.Iterable[Global___LockLine] | None = ...,
         project: _builtins.str = ...,
+        preliminary: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "native_lock_staged", b"native_lock_staged", "notices", b"notices", "project", b"project", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compile_argv", b"compile_argv", "ecosystem", b"ecosystem", "environment_path", b"environment_path", "fingerprint", b"fingerprint", "inventory_argv", b"inventory_argv", "launch", b"launch", "links", b"links", "lock_lines", b"lock_lines", "manifests", b"manifests", "native_lock_name", b"native_lock_name", "native_lock_staged", b"native_lock_staged", "notices", b"notices", "preliminary", b"preliminary", "project", b"project", "requirements", b"requirements", "source", b"source", "staged", b"staged", "steps", b"steps", "undeclared", b"undeclared", "unknown", b"unknown", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
