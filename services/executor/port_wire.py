@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final
 
 from qila.executor.v1 import executor_pb2 as pb
 from services.executor.agent.ports import CHUNK_BYTES, PortConnection
-from services.executor.errors import InvalidFieldError
+from services.executor.errors import AgentUnavailableError, InvalidFieldError, PortBrokenError
 from services.executor.sandboxes import Sandboxes
 
 # sandboxd listens there for the sandbox's own requests to the registries.
@@ -33,7 +33,7 @@ async def connect_port(
         connection = await sandbox.agent.ports.connect(port)
         try:
             yield pb.ConnectPortResponse(connected=pb.PortConnected())
-            async with aclosing(_carry(connection, requests)) as responses:
+            async with aclosing(carry(connection, requests)) as responses:
                 async for response in responses:
                     yield response
         finally:
@@ -43,30 +43,36 @@ async def connect_port(
         sandbox.touch()
 
 
-async def _carry(
+async def carry(
     connection: PortConnection, requests: AsyncIterator[pb.ConnectPortRequest]
 ) -> AsyncGenerator[pb.ConnectPortResponse, None]:
+    """Both ways, until both have ended. PortBrokenError, AgentUnavailableError, InvalidFieldError."""
     sending = asyncio.create_task(_send(connection, requests))
-    receiving: asyncio.Task[bytes] | None = None
+    receiving = asyncio.create_task(connection.receive())
+    ended = False
     try:
-        while True:
-            receiving = asyncio.create_task(connection.receive())
+        while not (ended and sending.done()):
             # What breaks one way must not be waited for on the other.
             await asyncio.wait([receiving] if sending.done() else [receiving, sending], return_when="FIRST_COMPLETED")
             if sending.done():
-                sending.result()
-            data = await receiving
-            if not data:
-                break
-            yield pb.ConnectPortResponse(chunk=data)
-        yield pb.ConnectPortResponse(end=pb.PortEnd())
-        await sending
+                _raise_fault(sending)
+            if receiving.done():
+                data = receiving.result()
+                receiving = asyncio.create_task(connection.receive())
+                ended = ended or not data
+                yield pb.ConnectPortResponse(chunk=data) if data else pb.ConnectPortResponse(end=pb.PortEnd())
+        sending.result()
     finally:
         for task in (sending, receiving):
-            if task is not None and not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            task.cancel()
+        await asyncio.gather(sending, receiving, return_exceptions=True)
+
+
+def _raise_fault(sending: asyncio.Task[None]) -> None:
+    """Raises what the caller did wrong. What the program did comes behind all that it said."""
+    error = sending.exception()
+    if error is not None and not isinstance(error, PortBrokenError | AgentUnavailableError):
+        raise error
 
 
 async def _send(connection: PortConnection, requests: AsyncIterator[pb.ConnectPortRequest]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.executor.errors import NoTerminalError, ProcessEndedError
 from services.executor.spool import STREAMS, Spool
 from services.executor.stdin import Stdin
 
@@ -86,6 +87,11 @@ class ProcessEnd:
     idle: bool = False
 
     @classmethod
+    def lost(cls, lengths: Mapping[str, int], detail: str, time: str) -> ProcessEnd:
+        """Nobody knows how it ended, and what came beyond the output limit is lost with it."""
+        return cls(kind="sandbox_lost", time=time, lengths=lengths, dropped_bytes=0, detail=detail)
+
+    @classmethod
     def recorded(cls, fields: Mapping[str, Any]) -> ProcessEnd:
         """From the log; an earlier executor had fewer streams."""
         return cls(**{**fields, "lengths": {**dict.fromkeys(STREAMS, 0), **fields["lengths"]}})
@@ -115,6 +121,22 @@ class Process:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     # Of the call that started it, for the log; empty after a restart of the executor.
     log_ids: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_terminal(self) -> None:
+        """NoTerminalError, ProcessEndedError."""
+        if self.spec.terminal is None:
+            raise NoTerminalError(self.id)
+        self.check_running()
+
+    def check_running(self) -> None:
+        """ProcessEndedError."""
+        if self.end is not None:
+            raise ProcessEndedError(self.id)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its output was removed; an executor that died before it said so leaves the rest."""
+        return self.end is not None and any(self.end.lengths.values()) and not self.directory.exists()
 
     def notify(self) -> None:
         """Wakes every watcher."""

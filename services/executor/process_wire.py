@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -20,23 +21,24 @@ from services.executor.spool import Chunk
 from services.executor.stdin import StdinWriter
 
 MAX_ARGUMENT_BYTES = 512 << 10
+# Of the order that carries them to sandboxd, whose frames have headers of 1 MiB; the rest is for what else is in it.
+MAX_ESCAPED_BYTES = 960 << 10
 MAX_OUTPUT_LIMIT_BYTES = 1 << 30
 MAX_INPUT_CHUNK_BYTES = 64 << 10
 MAX_TERMINAL_SIZE = 4096
 MAX_SIGNAL = 31
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 _STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR, "terminal": pb.STREAM_TERMINAL}
 
 
 async def watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncIterator[pb.ProcessEvent]:
-    """Events of a process; whoever watches uses the sandbox."""
-    sandbox.users += 1
+    """Events of a process. What runs keeps the sandbox in use; who reads what has ended needs no container."""
     try:
         wanted = {"stdout": offsets.stdout, "stderr": offsets.stderr, "terminal": offsets.terminal}
         async for event in sandbox.processes.watch(process, wanted):
             yield pack_event(event)
     finally:
-        sandbox.users -= 1
         sandbox.touch()
 
 
@@ -49,8 +51,13 @@ def unpack_spec(spec: pb.ProcessSpec) -> ProcessSpec:
         raise InvalidFieldError("spec", "must not hold a NUL in an argument, variable or directory")
     if any(not name or "=" in name for name in spec.env):
         raise InvalidFieldError("spec.env", "must have names without '='")
-    if sum(len(word.encode()) + 1 for word in words) > MAX_ARGUMENT_BYTES:
+    size = sum(len(word.encode()) + 1 for word in words)
+    if size > MAX_ARGUMENT_BYTES:
         raise InvalidFieldError("spec.argv", f"must be, with the environment, at most {MAX_ARGUMENT_BYTES} bytes")
+    # Few can be: a control character takes six bytes, a short word three bytes beside its own.
+    if size * 6 > MAX_ESCAPED_BYTES and len(json.dumps(words, ensure_ascii=False).encode()) > MAX_ESCAPED_BYTES:
+        rule = f"must be, with the environment, at most {MAX_ESCAPED_BYTES} bytes when written as JSON"
+        raise InvalidFieldError("spec.argv", rule)
     if spec.output_limit_bytes > MAX_OUTPUT_LIMIT_BYTES:
         raise InvalidFieldError("spec.output_limit_bytes", f"must be at most {MAX_OUTPUT_LIMIT_BYTES}")
     return ProcessSpec(
@@ -139,9 +146,10 @@ async def _next(requests: AsyncIterator[pb.WriteStdinRequest]) -> pb.WriteStdinR
 
 
 def _milliseconds(duration: Duration, field: str) -> int:
-    milliseconds: int = duration.ToMilliseconds()
-    if milliseconds < 0:
-        raise InvalidFieldError(field, "must not be negative")
+    # Upwards: what is too short to be counted is not without a limit.
+    milliseconds: int = -(-duration.ToNanoseconds() // 1_000_000)
+    if not 0 <= milliseconds <= MAX_TIMEOUT_MS:
+        raise InvalidFieldError(field, "must be 0 (no limit) to 24 hours")
     return milliseconds
 
 

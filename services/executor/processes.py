@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import itertools
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from services.executor.agent.frames import (
 )
 from services.executor.errors import (
     LimitError,
-    NoTerminalError,
     OffsetError,
     ProcessEndedError,
     ProcessExistsError,
@@ -32,15 +30,14 @@ from services.executor.errors import (
     StdinNotOpenError,
 )
 from services.executor.ids import is_process_id
+from services.executor.kept import KeptProcesses
 from services.executor.process import Process, ProcessEnd, ProcessSpec, Started
 from services.executor.process_log import ProcessLog
-from services.executor.spool import STREAMS, Chunk, Cursor, Spool
+from services.executor.spool import STREAMS, Chunk, Cursor, Spool, held_of
 from services.executor.stdin import Send, Stdin, StdinWriter
 from services.rpc.log import write_later
 
 MAX_RUNNING = 16
-# Ended processes whose spool is kept; older ones go when a new one starts.
-MAX_KEPT = 256
 SIGNAL_LIMIT = 128
 # A watcher of a busy stream gets a few large chunks instead of thousands of small ones; the first byte after a quiet
 # moment is never held back.
@@ -75,6 +72,7 @@ class ProcessTable:
         self._processes: dict[str, Process] = {}
         # Those that have not ended: each start looks at them, and beside them hundreds are kept.
         self._running: dict[str, Process] = {}
+        self._ended = KeptProcesses()
         self._unstarted: list[Process] = []
         self._forget: list[str] = []
         self._log = ProcessLog(directory.with_suffix(".jsonl"))
@@ -119,7 +117,10 @@ class ProcessTable:
         return process
 
     async def watch(self, process: Process, offsets: Mapping[str, int]) -> AsyncIterator[Started | Chunk | ProcessEnd]:
-        """Events from the offsets on, until the end. OffsetError if one lies beyond the end of an ended stream."""
+        """Events from the offsets on, until the end.
+
+        OffsetError: one lies beyond the end of an ended stream. ProcessNotFoundError: its output is no longer kept.
+        """
         if process.end is not None:
             for stream in STREAMS:
                 if offsets[stream] > process.end.lengths[stream]:
@@ -129,14 +130,14 @@ class ProcessTable:
         last_chunk = 0.0
         while True:
             changed, end = process.changed, process.end
-            chunk = process.spool.read(cursor, ended=end is not None)
+            chunk = self._read(process, cursor, ended=end is not None)
             if not said_started and (chunk is not None or (process.start_time and end is None)):
                 said_started = True
                 yield Started(time=process.start_time or _now())
             while chunk is not None:
                 last_chunk = time.monotonic()
                 yield chunk
-                chunk = process.spool.read(cursor, ended=end is not None)
+                chunk = self._read(process, cursor, ended=end is not None)
             if end is not None:
                 yield end
                 return
@@ -144,6 +145,13 @@ class ProcessTable:
             pause = last_chunk + COALESCE_S - time.monotonic()
             if pause > 0 and process.end is None:
                 await asyncio.sleep(pause)
+
+    def _read(self, process: Process, cursor: Cursor, *, ended: bool) -> Chunk | None:
+        try:
+            return process.spool.read(cursor, ended=ended)
+        except FileNotFoundError:
+            # It was the oldest when another one started, or went with its sandbox.
+            raise ProcessNotFoundError(self._sandbox_id, process.id) from None
 
     def cancel(self, process_id: str, verdict: str = "cancelled") -> None:
         """Kills all that the process started; it ends with the verdict."""
@@ -160,31 +168,25 @@ class ProcessTable:
             raise ProcessEndedError(process.id)
         return StdinWriter(process.id, process.stdin, self._send, hangs_up=process.spec.terminal is None)
 
-    def check_terminal(self, process: Process) -> None:
-        """NoTerminalError, ProcessEndedError."""
-        if process.spec.terminal is None:
-            raise NoTerminalError(process.id)
-        self.check_running(process)
-
-    def check_running(self, process: Process) -> None:
-        """ProcessEndedError."""
-        if process.end is not None:
-            raise ProcessEndedError(process.id)
-
     def resize(self, process: Process, rows: int, columns: int) -> None:
         """Sets the size of its terminal. NoTerminalError, ProcessEndedError."""
-        self.check_terminal(process)
+        process.check_terminal()
         self._send({"type": "resize", "process": process.id, "rows": rows, "columns": columns})
 
     def signal(self, process: Process, number: int) -> None:
         """Signals its group, or the one in the foreground of its terminal. ProcessEndedError."""
-        self.check_running(process)
+        process.check_running()
         self._send({"type": "signal", "process": process.id, "signal": number})
 
     def lose(self, detail: str) -> None:
         """The container is gone: whatever ran has ended in a way that nobody knows."""
         for process in self.running:
-            self._finish(process, kind="sandbox_lost", lengths=process.spool.received, detail=detail)
+            try:
+                self._finish(process, kind="sandbox_lost", lengths=process.spool.received, detail=detail)
+            except OSError as error:
+                # Whoever watches must hear of it all the same. A later executor finds it lost, too.
+                log.error("an end cannot be stored", process_id=process.id, error=str(error))  # noqa: TRY400 - a full disk
+                self._tell_end(process, ProcessEnd.lost(process.spool.received, detail, _now()))
 
     def close(self) -> None:
         """Closes the spools; nothing can be watched afterwards."""
@@ -199,7 +201,7 @@ class ProcessTable:
         self._unstarted = []
         for process in self.running:
             if process.id in there:
-                resume[process.id] = process.spool.received
+                resume[process.id] = process.spool.resume(held_of(there[process.id]))
                 if process.stdin is not None and "input" in there[process.id]:
                     process.stdin.resume(mapping_field(there[process.id], "input"))
             elif process.start_time:
@@ -316,13 +318,20 @@ class ProcessTable:
             idle=idle,
         )
         self._log.write(process.id, "ended", vars(end))
-        process.end = end
-        self._running.pop(process.id, None)
+        self._tell_end(process, end)
+
+    def _tell_end(self, process: Process, end: ProcessEnd) -> None:
+        self._note_end(process, end)
         process.notify()
         if process.stdin is not None:
             process.stdin.finish()
         ids = {**process.log_ids, "sandbox_id": self._sandbox_id, "process_id": process.id}
-        write_later(log.info, "process ended", end=kind, code=code, **ids)
+        write_later(log.info, "process ended", end=end.kind, code=end.code, **ids)
+
+    def _note_end(self, process: Process, end: ProcessEnd) -> None:
+        process.end = end
+        self._running.pop(process.id, None)
+        self._ended.add(process)
 
     def _send_start(self, process: Process) -> None:
         self._send({"type": "start", "process": process.id, **process.spec.order(self._environment)})
@@ -340,17 +349,19 @@ class ProcessTable:
         return process
 
     def _prune(self) -> None:
-        surplus = len(self._processes) - len(self._running) - MAX_KEPT + 1
-        ended = (process for process in self._processes.values() if process.end is not None)
-        for process in list(itertools.islice(ended, max(surplus, 0))):
-            self._log.write(process.id, "removed", {})
+        gone = []
+        while (process := self._ended.surplus()) is not None:
             self._remove(process)
+            gone.append(process.id)
+        # Only now: on a full disk that made the room that the lines need.
+        for process_id in gone:
+            self._log.write(process_id, "removed", {})
         if self._log.is_long(len(self._processes)):
             self._log.rewrite(self._rows())
 
     def _remove(self, process: Process) -> None:
         del self._processes[process.id]
-        self._running.pop(process.id, None)
+        self._ended.discard(process)
         process.spool.close()
         shutil.rmtree(process.directory, ignore_errors=True)
 
@@ -362,15 +373,16 @@ class ProcessTable:
             elif what == "started":
                 self._processes[process_id].start_time = fields["time"]
             elif what == "ended":
-                self._processes[process_id].end = ProcessEnd.recorded(fields)
-                self._running.pop(process_id, None)
+                self._note_end(self._processes[process_id], ProcessEnd.recorded(fields))
             else:
                 self._remove(self._processes[process_id])
+        for process in [process for process in self._ended if process.is_gone]:
+            self._remove(process)
         if self._log.exists:
             self._log.rewrite(self._rows())
 
     def _rows(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-        for process in self._processes.values():
+        for process in (*self._ended, *self._running.values()):
             yield process.id, "spec", vars(process.spec)
             if process.start_time:
                 yield process.id, "started", {"time": process.start_time}

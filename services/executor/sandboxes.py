@@ -179,7 +179,8 @@ class Sandboxes:
         """The sandbox with its container running and its agent connected."""
         sandbox = self.find(sandbox_id)
         sandbox.touch()
-        if sandbox.agent.is_connected:
+        # Who holds the lock may be about to stop it.
+        if sandbox.agent.is_connected and not sandbox.lock.locked():
             return sandbox
         async with sandbox.lock:
             self.find(sandbox_id)
@@ -388,6 +389,8 @@ class Sandboxes:
     async def _kill(self, sandbox: Sandbox, why: str) -> None:
         await self._runtime.kill(sandbox.record.id)
         sandbox.running = False
+        # Its end may not have been read yet, and nobody must write to it any more.
+        sandbox.agent.hang_up()
         sandbox.processes.lose(why)
 
     async def _stop_if_idle(self, sandbox: Sandbox) -> None:

@@ -131,7 +131,7 @@ class ExecutorServicer(FileServicer, executor_pb2_grpc.ExecutorServiceServicer):
             rows, columns = unpack_size(request.terminal)
             processes = self._sandboxes.find(request.sandbox_id).processes
             process = processes.find(request.process_id)
-            processes.check_terminal(process)
+            process.check_terminal()
             await self._sandboxes.ready(request.sandbox_id)
             processes.resize(process, rows, columns)
             return pb.ResizeTerminalResponse()
@@ -142,7 +142,7 @@ class ExecutorServicer(FileServicer, executor_pb2_grpc.ExecutorServiceServicer):
             number = unpack_signal(request.signal)
             processes = self._sandboxes.find(request.sandbox_id).processes
             process = processes.find(request.process_id)
-            processes.check_running(process)
+            process.check_running()
             await self._sandboxes.ready(request.sandbox_id)
             processes.signal(process, number)
             return pb.SignalProcessResponse()

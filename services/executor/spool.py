@@ -8,9 +8,11 @@ a restart of the executor a new watcher gets what is older as stdout first, then
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.executor.agent.frames import Header, as_count, mapping_field
 from services.executor.errors import ProtocolError
 
 STREAMS = ("stdout", "stderr", "terminal")
@@ -91,9 +93,23 @@ class Spool:
         return sum(half.received - half.stored - len(half.tail) for half in self._halves.values())
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes on disk, once the process has ended."""
+        return sum(half.stored + len(half.tail) for half in self._halves.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether the limit is reached."""
         return sum(half.stored for half in self._halves.values()) >= self._limit
+
+    def resume(self, held: Mapping[str, int]) -> dict[str, int]:
+        """From where sandboxd, which holds each stream from an offset on, is to send again.
+
+        Bytes beyond the limit may have come to an earlier executor, which kept none of them.
+        """
+        if not self.is_full:
+            return self.received
+        return {stream: max(count, held.get(stream, 0)) for stream, count in self.received.items()}
 
     def append(self, stream: str, offset: int, data: bytes) -> None:
         """Stores bytes; those that are here already are passed over. ProtocolError on a hole below the limit.
@@ -198,3 +214,10 @@ class Spool:
                 cursor.position[stream] = half.received
                 return Chunk(stream=stream, offset=start, data=data)
         return None
+
+
+def held_of(row: Header) -> Mapping[str, int]:
+    """From where on sandboxd holds each stream, by its row of a process; an older one tells only up to where."""
+    name = "held" if "held" in row else "offsets"
+    held = mapping_field(row, name) if name in row else {}
+    return {stream: as_count(offset, stream) for stream, offset in held.items()}

@@ -48,8 +48,8 @@ class Stdin:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is on its way."""
-        return self.is_known and self.sent == self.accepted
+        """Whether nothing is on its way, nor the end."""
+        return self.is_known and self.sent == self.accepted and self.end_sent == self.ended
 
     def resume(self, header: Header) -> None:
         """A connection begins; what was on its way has come or not. ProtocolError if sandboxd lost what it had."""

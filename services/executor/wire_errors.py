@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ _FILE_CODES = {
     "busy": ErrorCode.ABORTED,
     "tree_changed": ErrorCode.ABORTED,
 }
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CODES: Mapping[type[errors.ExecutorError], tuple[ErrorCode, str]] = {
     errors.SandboxNotFoundError: (ErrorCode.NOT_FOUND, "SANDBOX_NOT_FOUND"),
     errors.ProcessNotFoundError: (ErrorCode.NOT_FOUND, "PROCESS_NOT_FOUND"),
@@ -59,6 +61,11 @@ def wire_errors() -> Iterator[None]:
     except errors.FileCallError as error:
         code = _FILE_CODES.get(error.kind, ErrorCode.FAILED_PRECONDITION)
         raise QilaError(code=code, reason=f"FILE_{error.kind.upper()}", message=str(error)) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        message = "the host's disk is full; remove sandboxes or files, or make room on the host"
+        raise QilaError(code=ErrorCode.RESOURCE_EXHAUSTED, reason="DISK_LOW", message=message) from error
     except errors.ExecutorError as error:
         code, reason = _CODES[type(error)]
         raise QilaError(code=code, reason=reason, message=str(error)) from error

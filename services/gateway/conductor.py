@@ -23,7 +23,7 @@ from services.gateway.convert import digest_of, phase_started
 from services.gateway.importable import CurrentLocks, Importable
 from services.gateway.installing import InstallPorts
 from services.gateway.journal import now, stamped, stored
-from services.gateway.live import LiveExec
+from services.gateway.live import LiveExec, process_id_of
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.running import Runner
 from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
@@ -98,9 +98,10 @@ class Conductor:
         return self._ended(record)
 
     async def cancel(self, sandbox_id: str, exec_id: str) -> None:
-        """Cancels in whatever phase the exec is; OK if it has ended."""
+        """Cancels in whatever phase the exec is; of one that has ended, the children that live on."""
         live = await self.find(sandbox_id, exec_id)
         if live.journal.ended:
+            await self._cancel_children(live)
             return
         live.cancel_requested = True
         if live.preparing is not None and live.task is not None:
@@ -112,6 +113,16 @@ class Conductor:
             if live.request.install_missing and live.task is not None:
                 # Its process may have ended by itself: a further run must not begin, whatever happens here.
                 await asyncio.wait([live.task])
+
+    async def _cancel_children(self, live: LiveExec) -> None:
+        """Kills what outlived the processes of an exec that has ended."""
+        for run in range(live.run + 1):
+            try:
+                await self._executor.cancel_process(live.sandbox_id, process_id_of(live.exec_id, run))
+            except QilaError as error:
+                # It never started, or ended so long ago that the executor has forgotten it.
+                if error.code is not ErrorCode.NOT_FOUND:
+                    raise
 
     async def forget_sandbox(self, sandbox_id: str) -> None:
         """Ends the execs of a sandbox that was removed."""
@@ -182,17 +193,10 @@ class Conductor:
             existing = await self._store.add_exec(record, [stored(event) for event in events])
         except BaseException as error:
             del self._live[key]
-            missing = isinstance(error, SandboxMissingError)
-            live.refusal = (
-                checks.no_such_sandbox(sandbox_id)
-                if missing
-                else QilaError(
-                    ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED", "the exec could not be recorded; repeat the call"
-                )
-            )
+            live.refusal = _refusal_of(error, sandbox_id)
             live.admitted.set()
-            if missing:
-                raise live.refusal from None
+            if isinstance(error, SandboxMissingError | SQLAlchemyError):
+                raise live.refusal from error
             raise
         if existing is not None:
             del self._live[key]
@@ -285,3 +289,12 @@ class Conductor:
         write_later(
             _LOG.info, "exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id
         )
+
+
+def _refusal_of(error: BaseException, sandbox_id: str) -> QilaError:
+    """What those are told whose exec is not on record."""
+    if isinstance(error, SandboxMissingError):
+        return checks.no_such_sandbox(sandbox_id)
+    _LOG.error("exec_not_recorded", sandbox_id=sandbox_id, error=repr(error)[:500])
+    message = "the exec could not be recorded, and was not started; repeat the call"
+    return QilaError(ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED", message)

@@ -188,8 +188,12 @@ class Runner:
                         live.started.add(live.run)
                         live.bell.ring()
                         if live.cancel_requested:
-                            await self._executor.cancel_process(live.sandbox_id, live.process_id)
+                            await self._cancel(live)
         raise SandboxLostError("the executor ended the process without saying how")
+
+    async def _cancel(self, live: LiveExec) -> None:
+        """Carries out what the client was told already; an executor that does not answer now must not lose it."""
+        await patiently(lambda: self._executor.cancel_process(live.sandbox_id, live.process_id), self._config.patience)
 
 
 def _tell(live: LiveExec, resolution: Resolution, argv: Sequence[str]) -> None:

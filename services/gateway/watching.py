@@ -56,6 +56,8 @@ async def watch(
                     async for output in pieces:
                         yield _heartbeat(live) if output is None else run_output(output, number)
                         pulse.told()
+                if outputs.is_gone:
+                    yield _output_not_kept()
             begun = None
             for event in await journal.after(after):
                 after = event.sequence
@@ -78,7 +80,11 @@ async def watch(
 
 
 class _RunOutput:
-    """What one run wrote, for one watcher; None among it whenever a heartbeat is due."""
+    """What one run wrote, for one watcher; None among it whenever a heartbeat is due.
+
+    Attributes:
+        is_gone: the executor no longer keeps what is missing.
+    """
 
     def __init__(self, executor_port: ExecutorPort, live: LiveExec, pulse: Pulse, *, run: int, patience: float) -> None:
         self._executor = executor_port
@@ -86,6 +92,7 @@ class _RunOutput:
         self._pulse = pulse
         self._run = run
         self._patience = patience
+        self.is_gone = False
 
     async def after(self, position: executor.Offsets) -> AsyncGenerator[executor.Output | None, None]:
         """The output from the position on, which advances with it."""
@@ -128,9 +135,10 @@ class _RunOutput:
                     elif event.HasField("output"):
                         yield event.output
         except QilaError as error:
-            # An exec that never started, or whose sandbox is lost, has no output: its end says so.
-            if error.code is not ErrorCode.NOT_FOUND or not _may_lack_output(live):
+            if error.code is not ErrorCode.NOT_FOUND:
                 raise
+            # An exec that never started, or whose sandbox is lost, has no output: its end says so.
+            self.is_gone = not _may_lack_output(live)
 
     def _attach(self, offsets: executor.Offsets) -> Events:
         process_id = process_id_of(self._live.exec_id, self._run)
@@ -149,6 +157,13 @@ def _check_place(live: LiveExec, after: int, run: int) -> None:
 
 def _heartbeat(live: LiveExec) -> pb.ExecEvent:
     return pb.ExecEvent(heartbeat=pb.Heartbeat(phase=pb.Phase.ValueType(live.journal.record.phase)), time=now())
+
+
+def _output_not_kept() -> pb.ExecEvent:
+    message = (
+        "what this exec wrote is no longer kept; of a sandbox, the outputs of the last 256 processes are, up to 4 GiB"
+    )
+    return pb.ExecEvent(notice=pb.Notice(code="OUTPUT_NOT_KEPT", message=message), time=now())
 
 
 def _may_lack_output(live: LiveExec) -> bool:

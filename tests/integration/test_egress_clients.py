@@ -99,7 +99,7 @@ async def test_a_second_install_comes_from_the_cache(
     wheels = [record for record in records if record.path.endswith(".whl") and record.method == "GET"]
     assert len(wheels) >= 10
     for wheel in wheels:
-        assert wheel.verdict == "allowed"
+        assert wheel.verdict == "allowed", wheel
         assert (tmp_path / "cache" / "blobs" / wheel.digest).stat().st_size == wheel.bytes
     installed = [{file.name for file in (tmp_path / target).iterdir()} for target in ("one", "other")]
     assert installed[0] == installed[1]

@@ -153,6 +153,24 @@ def test_a_background_child_that_holds_the_pipe_does_not_delay_the_end_and_dies_
     assert _is_gone(sandbox, child)
 
 
+def test_a_child_that_writes_faster_than_the_executor_takes_it_does_not_delay_the_end(sandbox: Sandbox) -> None:
+    """Nor does it keep back what the leader wrote last, on the other stream."""
+    name = sandbox.start("sh", "-c", "cat /dev/zero & sleep 0.3; echo last >&2; exit 3")
+    leader = sandbox.wait("started", process=name)[0]["pid"]
+    sandbox.run("sh", "-c", f"while kill -0 {leader} 2>/dev/null; do sleep 0.01; done")
+    taken = {"stdout": 0, "stderr": 0, "terminal": 0}
+    while taken["stdout"] < 16 << 20:
+        header, data = sandbox.kept.pop(0) if sandbox.kept else sandbox.receive()
+        if header["type"] == "ended":
+            break
+        taken[header["stream"]] += len(data)
+        sandbox.send({"type": "ack", "process": name, **taken})
+    sandbox.send({"type": "forget", "process": name})
+    sandbox.send({"type": "cancel", "process": name})
+    assert header["type"] == "ended"
+    assert (header["end"], taken["stderr"]) == ({"kind": "exited", "code": 3}, len("last\n"))
+
+
 def _is_gone(sandbox: Sandbox, process: str) -> bool:
     script = f"for i in $(seq 500); do kill -0 {process} 2>/dev/null || exit 0; sleep 0.01; done; exit 1"
     return bool(sandbox.run("sh", "-c", script)[0]["end"]["code"] == 0)
@@ -221,6 +239,7 @@ def test_output_waits_for_the_executor_and_resumes_at_its_offset(sandbox: Sandbo
     row = next(row for row in welcome["processes"] if row["process"] == name)
     # Nothing was acknowledged before, so it holds what it read from the first byte on and no more than 4 MiB.
     assert len(whole) <= row["offsets"]["stdout"] <= 4 << 20
+    assert row["held"] == {"stdout": 0, "stderr": 0, "terminal": 0}
     while len(whole) < total:
         header, data = sandbox.wait("output", process=name)
         assert header["offset"] == len(whole)
@@ -231,6 +250,7 @@ def test_output_waits_for_the_executor_and_resumes_at_its_offset(sandbox: Sandbo
     sandbox.disconnect()
     welcome = sandbox.connect({name: {"stdout": total, "stderr": 0}})
     assert welcome["processes"][0]["state"] == "ended"
+    assert welcome["processes"][0]["held"] == {"stdout": total, "stderr": 0, "terminal": 0}
     assert sandbox.wait("ended", process=name)[0]["offsets"] == {"stdout": total, "stderr": 0, "terminal": 0}
     sandbox.send({"type": "forget", "process": name})
 

@@ -53,6 +53,8 @@ class PortConnection:
         self._in_ended = False
         self._is_shut = False
         self._out_ended = False
+        # Of writing. What the program said before it broke off is still to be read.
+        self._failure: OSError | None = None
         self._timer: Timer | None = None
 
     def dial(self, port: int) -> None:
@@ -73,8 +75,9 @@ class PortConnection:
 
     def take(self, payload: bytes) -> None:
         """Carry bytes to the program."""
-        self._pending += payload
-        self._flush()
+        if self._failure is None:
+            self._pending += payload
+            self._flush()
 
     def credit(self, count: int) -> None:
         """The executor has taken so many bytes of the program's."""
@@ -124,6 +127,10 @@ class PortConnection:
         if failure:
             self._refuse(port, failure)
             return
+        if self._socket.getsockname() == self._socket.getpeername():
+            # Nobody listens: the kernel chose the very port as ours, and connected it with itself.
+            self._refuse(port, errno.ECONNREFUSED)
+            return
         assert self._timer is not None
         self._timer.cancel()
         self._is_open = True
@@ -132,10 +139,10 @@ class PortConnection:
 
     def _ready(self, events: int) -> None:
         try:
-            if events & WRITE:
-                self._flush()
             if events & READ and self._socket is not None and not self._out_ended:
                 self._receive(self._socket)
+            if events & WRITE:
+                self._flush()
         except OSError as error:
             self._break(error)
 
@@ -147,13 +154,15 @@ class PortConnection:
         if data:
             self._untaken += len(data)
             self._tell("bytes", data)
+        elif self._failure is not None:
+            self._break(self._failure)
         else:
             self._out_ended = True
             self._tell("shut")
         self._settle()
 
     def _flush(self) -> None:
-        if self._socket is None or not self._is_open:
+        if self._socket is None or not self._is_open or self._failure is not None:
             return
         taken = 0
         try:
@@ -167,7 +176,7 @@ class PortConnection:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._break(error)
+            self._fail(error)
             return
         if taken:
             self._tell("taken", bytes=taken)
@@ -176,6 +185,14 @@ class PortConnection:
     def _settle(self) -> None:
         if self._in_ended and self._out_ended and not self._pending:
             self.close()
+        else:
+            self.watch()
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = error
+        self._pending.clear()
+        if self._out_ended:
+            self._break(error)
         else:
             self.watch()
 

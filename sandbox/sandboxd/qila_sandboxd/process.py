@@ -24,15 +24,22 @@ STREAMS = ("stdout", "stderr", "terminal")
 _READ_BYTES = 1 << 16
 _QUIET_SECONDS = 0.05
 _DRAIN_SECONDS = 1.0
+# A program may make a pipe hold so much.
+_PIPE_BYTES = 1 << 20
 
 
 class Stream:
-    """One pipe of the program, or its terminal; `descriptor` is None when every writer has gone."""
+    """One pipe of the program, or its terminal.
+
+    `descriptor` is None when every writer has gone. Of what is read after the leader's end, so many bytes `from_leader`
+    may be its own; the rest, from which on it is negative, is its children's.
+    """
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
         self.descriptor: int | None = descriptor
         self.spool = Spool()
+        self.from_leader = _PIPE_BYTES
 
 
 class Process:
@@ -126,6 +133,10 @@ class Process:
         """What was read so far of each stream."""
         return dict.fromkeys(STREAMS, 0) | {stream.name: stream.spool.end for stream in self.streams}
 
+    def held(self) -> dict[str, int]:
+        """From where on each stream is held: what is below was stored by an executor."""
+        return dict.fromkeys(STREAMS, 0) | {stream.name: stream.spool.acknowledged for stream in self.streams}
+
     @property
     def _discarding(self) -> bool:
         return self._forgotten or self.end is not None
@@ -136,14 +147,21 @@ class Process:
 
     def _watch_pipes(self) -> None:
         wanted = self._discarding or self._room() > 0
+        awaits_leader = self._awaits_leader()
         for stream in self.streams:
             if stream.descriptor is None:
                 continue
-            if wanted:
+            # Children that never stop on one stream must not take the room of what the leader wrote on the other.
+            if wanted and (stream.from_leader > 0 or not awaits_leader):
                 self._loop.watch(stream.descriptor, READ, self._readers[stream.name])
             else:
                 self._loop.unwatch(stream.descriptor)
         self._adjust_drain(paused=not wanted)
+
+    def _awaits_leader(self) -> bool:
+        """Whether what the leader wrote before it ended may not have come yet."""
+        draining = self._outcome is not None and not self._discarding
+        return draining and any(stream.from_leader > 0 for stream in self.streams if stream.descriptor is not None)
 
     def _is_held(self) -> bool:
         return not self._discarding and self._room() == 0
@@ -163,6 +181,7 @@ class Process:
         try:
             data = os.read(stream.descriptor, room)
         except BlockingIOError:
+            self._note_read(stream, stream.from_leader)
             return False
         except OSError as error:
             # How a terminal that nobody holds any more says it.
@@ -174,10 +193,15 @@ class Process:
             os.close(stream.descriptor)
             stream.descriptor = None
             return False
+        self._note_read(stream, len(data))
         self._idle.move()
         if not self._discarding:
             stream.spool.append(data)
         return True
+
+    def _note_read(self, stream: Stream, count: int) -> None:
+        if self._outcome is not None:
+            stream.from_leader -= max(count, 0)
 
     def _after_read(self, more: bool) -> None:  # noqa: FBT001 - the answer of _read
         if self._discarding:
@@ -244,7 +268,7 @@ class Process:
         if self._terminal is not None:
             self._terminal.close_slave()
         for stream in self.streams:
-            while self._read(stream):
+            while stream.from_leader > 0 and self._read(stream):
                 continue
         self._watch_pipes()
         self._finish_if_drained()
@@ -255,19 +279,23 @@ class Process:
         self._idle.stop()
 
     def _adjust_drain(self, *, paused: bool) -> None:
-        """Run the drain's clocks only while the pipes are being read."""
+        """Run the drain's clocks only while the pipes are being read. Children that outrun the executor have no 1 s."""
         if self._outcome is None or self.end is not None:
             return
-        if paused:
+        if paused and not self._awaits_leader() and self._from_children() > MAXIMUM_UNACKNOWLEDGED:
+            self._finish()
+        elif paused:
             for timer in (self._quiet, self._limit):
                 if timer is not None:
                     timer.cancel()
             self._quiet = self._limit = None
-            return
-        if self._quiet is None:
-            self._quiet = self._loop.later(_QUIET_SECONDS, self._finish)
-        if self._limit is None:
-            self._limit = self._loop.later(_DRAIN_SECONDS, self._finish)
+        else:
+            self._quiet = self._quiet or self._loop.later(_QUIET_SECONDS, self._finish)
+            self._limit = self._limit or self._loop.later(_DRAIN_SECONDS, self._finish)
+
+    def _from_children(self) -> int:
+        """How much was read that cannot be the leader's."""
+        return -sum(min(stream.from_leader, 0) for stream in self.streams)
 
     def _finish_if_drained(self) -> None:
         if self._outcome is not None and all(stream.descriptor is None for stream in self.streams):

@@ -53,7 +53,8 @@ class Processes:
         """Rows of the `welcome` frame."""
         rows: list[dict[str, Any]] = []
         for name, process in self._known.items():
-            row: dict[str, Any] = {"process": name, "state": "running", "offsets": process.offsets()}
+            offsets = {"offsets": process.offsets(), "held": process.held()}
+            row: dict[str, Any] = {"process": name, "state": "running", **offsets}
             if process.input is not None:
                 row["input"] = process.input.state()
             if process.end is not None:

@@ -155,6 +155,12 @@ class Agent:
         if self._writer is not None:
             self._writer.close()
 
+    def hang_up(self) -> None:
+        """Ends the connection; sandboxd may dial again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._forget_connection()
+
     @property
     def is_connected(self) -> bool:
         """Whether sandboxd is there."""
@@ -230,9 +236,7 @@ class Agent:
         header = first.header
         if header["type"] != "welcome" or count_field(header, "protocol") not in PROTOCOL_VERSIONS:
             raise ProtocolError("a first frame that is no welcome of a known version")
-        if self._writer is not None:
-            self._writer.close()
-            self._forget_connection()
+        self.hang_up()
         self.toolchains = {
             as_text(k, "toolchains"): as_text(v, k) for k, v in mapping_field(header, "toolchains").items()
         }
@@ -242,7 +246,8 @@ class Agent:
         self._writer = writer
         self._connected.set()
         self._events.connected()
-        while (frame := await read_frame(reader)) is not None:
+        # What came before it was hung up, and was not read, is not listened to.
+        while (frame := await read_frame(reader)) is not None and self._writer is writer:
             self._dispatch(frame)
 
     def _dispatch(self, frame: Frame) -> None:

@@ -27,7 +27,8 @@ class Frame(NamedTuple):
 
 def encode_frame(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """One frame as bytes."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    # As it stands: escaped, text of most languages would take two to three times its room.
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
     return _LENGTHS.pack(len(text), len(payload)) + text + payload
 
 

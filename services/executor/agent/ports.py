@@ -38,6 +38,7 @@ class PortConnection:
         self._failure: Exception | None = None
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone = False
+        self._shut = False
 
     async def receive(self) -> bytes:
         """The program's next bytes; none at their end. PortBrokenError, AgentUnavailableError."""
@@ -77,7 +78,7 @@ class PortConnection:
                 self.fail(_refusal(self._port, text_field(header, "error")))
             case "bytes":
                 self._waiting_bytes += len(payload)
-                if not payload or self._waiting_bytes > WINDOW_BYTES:
+                if not payload or self._shut or self._waiting_bytes > WINDOW_BYTES:
                     raise ProtocolError("more of a connection than was taken")
                 self._chunks.put_nowait(payload)
             case "taken":
@@ -85,7 +86,10 @@ class PortConnection:
                 if self._untaken < 0:
                     raise ProtocolError("more taken of a connection than was sent")
                 self._changed.set()
+            case "shut" if self._shut:
+                raise ProtocolError("a connection that was shut twice")
             case "shut":
+                self._shut = True
                 self._chunks.put_nowait(b"")
             case _:
                 self.fail(PortBrokenError(self._port, text_field(header, "error")[:64]))
@@ -134,9 +138,9 @@ class PortTable:
                 await self._send({"type": "drop", "connection": connection.number}, b"")
 
     def hear(self, header: Header, payload: bytes) -> None:
-        """Takes a frame of sandboxd's; one about a connection that is closed here is passed over. ProtocolError."""
+        """Takes a frame of sandboxd's; one about a connection that is gone is passed over. ProtocolError."""
         connection = self._connections.get(count_field(header, "connection"))
-        if connection is not None:
+        if connection is not None and not connection.gone:
             connection.hear(header, payload)
 
     def lose(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from qila.executor.v1 import executor_pb2 as pb
+from services.executor.process_wire import unpack_spec
 from services.executor.profile import load_profile
 from services.executor.runtime.docker import DockerRuntime
 from services.executor.runtime.fake import FakeRuntime
@@ -313,6 +315,31 @@ async def test_a_terminal_of_no_size_is_not_made(subject: Subject, fields: dict[
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await subject.stub.RunProcess(pb.RunProcessRequest(sandbox_id=subject.id, process_id="p", spec=spec)).read()
     assert reason(caught) == (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+async def test_words_that_do_not_fit_into_an_order_are_refused_and_harm_nobody(subject: Subject) -> None:
+    """sandboxd would hang up for an order above 1 MiB, and the executor send it again for ever."""
+    small = {f"V{number}": "ж" * 60_000 for number in range(4)}
+    await subject.start("p", "sleep", "1000", env=small)
+    spec = pb.ProcessSpec(argv=["sleep", "1000"], env=dict.fromkeys(small, "\x01" * 120_000))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await subject.stub.RunProcess(pb.RunProcessRequest(sandbox_id=subject.id, process_id="q", spec=spec)).read()
+    assert reason(caught) == (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    await subject.signal("p", 15)
+    assert (await subject.outcome("p"))[1].signaled == 15
+
+
+@pytest.mark.parametrize("field", ["timeout", "idle_timeout"])
+@pytest.mark.parametrize("length", [Duration(seconds=-1), Duration(seconds=24 * 3600, nanos=1)])
+async def test_a_time_that_cannot_be_kept_is_refused(subject: Subject, field: str, length: Duration) -> None:
+    spec = pb.ProcessSpec(argv=["cat"], **{field: length})  # type: ignore[arg-type]  # one of two fields of a kind
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await subject.stub.RunProcess(pb.RunProcessRequest(sandbox_id=subject.id, process_id="p", spec=spec)).read()
+    assert reason(caught) == (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+def test_a_time_too_short_to_be_counted_is_not_without_a_limit() -> None:
+    assert unpack_spec(pb.ProcessSpec(argv=["cat"], user=pb.USER_PROGRAM, timeout=Duration(nanos=1))).timeout_ms == 1
 
 
 async def test_a_finished_process_answers_that_it_has_ended(subject: Subject) -> None:

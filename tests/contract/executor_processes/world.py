@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ LIMITS = Limits(cpu_millis=2000, memory_bytes=512 << 20, pids=128)
 
 @asynccontextmanager
 async def executor(
-    directory: Path, runtime: Runtime, image: str
+    directory: Path, runtime: Runtime, image: str, *, idle_stop_s: float = 600
 ) -> AsyncIterator[executor_pb2_grpc.ExecutorServiceAsyncStub]:
     """One executor's life over a state directory; what runs in the sandboxes outlives it."""
     settings = Settings(
@@ -33,7 +34,7 @@ async def executor(
         state_directory=directory / "state",
         run_directory=directory / "run",
         max_sandboxes=9,
-        idle_stop_s=600,
+        idle_stop_s=idle_stop_s,
         ceiling=Ceiling(),
         package_policy="",
     )
@@ -48,10 +49,12 @@ async def executor(
         [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],
     )
     await server.start()
+    idle = asyncio.create_task(sandboxes.stop_idle_forever())
     try:
         async with build_channel(server.address) as channel:
             yield executor_pb2_grpc.ExecutorServiceStub(channel)
     finally:
+        idle.cancel()
         await server.stop(0)
         await sandboxes.close()
         await doors.stop()

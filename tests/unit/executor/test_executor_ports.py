@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from qila.executor.v1 import executor_pb2 as pb
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import Header, encode_frame, read_frame
 from services.executor.agent.ports import CHUNK_BYTES, MAX_CONNECTIONS, WINDOW_BYTES, PortConnection
 from services.executor.errors import AgentUnavailableError, LimitError, PortBrokenError, PortClosedError
+from services.executor.port_wire import carry
 
 PORT = 8000
 
@@ -128,6 +130,41 @@ async def test_a_waiting_sender_hears_that_the_program_broke_off(
         await connection.receive()
 
 
+async def uploads() -> AsyncIterator[pb.ConnectPortRequest]:
+    while True:
+        yield pb.ConnectPortRequest(chunk=bytes(CHUNK_BYTES))
+
+
+async def silence() -> AsyncIterator[pb.ConnectPortRequest]:
+    await asyncio.Event().wait()
+    yield pb.ConnectPortRequest()
+
+
+async def test_what_a_program_said_comes_before_that_it_broke_off(
+    connection: PortConnection, sandboxd: Sandboxd
+) -> None:
+    responses = carry(connection, uploads())
+    first = asyncio.create_task(anext(responses))
+    await sandboxd.hear()
+    # In one piece, so that both are known at once.
+    sandboxd.say("bytes", b"refused")
+    sandboxd.say("dropped", error="ECONNRESET")
+    assert (await first).chunk == b"refused"
+    with pytest.raises(PortBrokenError):
+        await anext(responses)
+
+
+async def test_a_connection_that_breaks_behind_the_programs_end_ends(
+    connection: PortConnection, sandboxd: Sandboxd
+) -> None:
+    responses = carry(connection, silence())
+    sandboxd.say("shut")
+    assert (await anext(responses)).HasField("end")
+    sandboxd.say("dropped", error="EPIPE")
+    with pytest.raises(PortBrokenError):
+        await asyncio.wait_for(anext(responses), 10)
+
+
 @pytest.mark.parametrize(("error", "expected"), [("ECONNREFUSED", PortClosedError), ("EMFILE", LimitError)])
 async def test_a_refusal_is_told(agent: Agent, sandboxd: Sandboxd, error: str, expected: type[Exception]) -> None:
     connecting = asyncio.create_task(agent.ports.connect(PORT))
@@ -176,11 +213,14 @@ async def test_all_are_lost_with_sandboxd(connection: PortConnection, sandboxd: 
         ("bytes", b"", {}),
         ("dropped", b"", {"error": 1}),
         ("bytes", b"x", {"connection": "1"}),
+        ("bytes", b"x", {}),
+        ("shut", b"", {}),
     ],
 )
 async def test_a_forged_frame_ends_the_control_connection(
     connection: PortConnection, sandboxd: Sandboxd, nobody: Nobody, kind: str, payload: bytes, fields: dict[str, Any]
 ) -> None:
+    sandboxd.say("shut")
     sandboxd.say(kind, payload, **fields)
     await asyncio.wait_for(nobody.gone.wait(), 10)
 

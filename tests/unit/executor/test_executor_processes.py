@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from services.executor.errors import (
     StdinNotOpenError,
 )
 from services.executor.process import ProcessEnd, ProcessSpec, Started
+from services.executor.process_log import ProcessLog
 from services.executor.processes import MAX_RUNNING, ProcessTable
-from services.executor.spool import Chunk
+from services.executor.spool import CHUNK_BYTES, Chunk
 
 
 class Table:
@@ -230,6 +233,24 @@ async def test_a_later_executor_goes_on_where_the_first_one_was_killed(subject: 
     assert b"".join(chunk.data for chunk in chunks) == b"before after"
 
 
+@pytest.mark.parametrize("name", ["held", "offsets"])
+async def test_a_later_executor_asks_for_nothing_that_was_dropped_beyond_the_limit(
+    subject: Table, tmp_path: Path, name: str
+) -> None:
+    """sandboxd does not hold it any more: asked for it, it would hang up, again and again."""
+    subject.table.start("p", spec(limit=4))
+    subject.table.started("p")
+    subject.table.output("p", "stdout", 0, b"headdropped")
+    later = Table(tmp_path)
+    told = {"stdout": 11, "stderr": 0, "terminal": 0}
+    assert later.table.welcome([{"process": "p", name: told}]) == {"p": told}
+    later.table.output("p", "stdout", 11, b"tail")
+    later.table.ended("p", ended("exited", stdout=15, code=0))
+    chunks = [event for event in await events(later, "p") if isinstance(event, Chunk)]
+    assert [(chunk.offset, chunk.data) for chunk in chunks] == [(0, b"head"), (11, b"tail")]
+    assert end_of(later, "p").dropped_bytes == 7
+
+
 async def test_what_sandboxd_does_not_know_any_more_is_lost(subject: Table, tmp_path: Path) -> None:
     subject.table.start("p", spec())
     subject.table.started("p")
@@ -327,7 +348,7 @@ async def test_a_log_of_nothing_but_a_torn_line_is_no_obstacle(tmp_path: Path) -
 async def test_old_processes_and_the_lines_about_them_go(
     subject: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.executor.processes.MAX_KEPT", 3)
+    monkeypatch.setattr("services.executor.kept.MAX_KEPT", 3)
     monkeypatch.setattr("services.executor.process_log.MIN_LINES", 20)
     for index in range(50):
         subject.table.start(f"p{index}", spec())
@@ -339,3 +360,69 @@ async def test_old_processes_and_the_lines_about_them_go(
     assert end_of(later, "p49").code == 0
     with pytest.raises(ProcessNotFoundError):
         later.table.find("p0")
+
+
+async def test_a_long_process_is_not_the_first_to_go_and_one_that_goes_while_it_is_read_is_named(
+    subject: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.executor.kept.MAX_KEPT", 3)
+    for name in ("long", "a", "b", "c"):
+        subject.table.start(name, spec())
+        subject.table.output(name, "stdout", 0, bytes(CHUNK_BYTES + 1))
+    for name in ("a", "b", "c", "long"):
+        subject.table.ended(name, ended("exited", stdout=CHUNK_BYTES + 1, code=0))
+    watched = subject.table.watch(subject.table.find("b"), {"stdout": 0, "stderr": 0, "terminal": 0})
+    assert isinstance(await anext(watched), Started)
+    assert isinstance(await anext(watched), Chunk)
+    subject.table.start("d", spec())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "long"]
+    with pytest.raises(ProcessNotFoundError):
+        await anext(watched)
+    later = Table(tmp_path)
+    later.table.ended("d", ended("exited", code=0))
+    later.table.start("e", spec())
+    assert [process.id for process in later.table.all] == ["long", "d", "e"]
+
+
+async def test_outputs_that_are_kept_are_bounded_in_bytes(
+    subject: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.executor.kept.MAX_KEPT_BYTES", 100)
+    for index in range(6):
+        subject.table.start(f"p{index}", spec(limit=40))
+        subject.table.output(f"p{index}", "stdout", 0, bytes(45))
+        subject.table.ended(f"p{index}", ended("exited", stdout=45, code=0))
+    subject.table.start("next", spec())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p4", "p5"]
+
+
+async def test_an_output_that_went_before_its_line_was_written_is_gone(subject: Table, tmp_path: Path) -> None:
+    subject.table.start("p", spec())
+    subject.table.output("p", "stdout", 0, b"x")
+    subject.table.ended("p", ended("exited", stdout=1, code=0))
+    subject.table.start("quiet", spec())
+    subject.table.ended("quiet", ended("exited", code=0))
+    shutil.rmtree(tmp_path / "p")
+    assert [process.id for process in Table(tmp_path).table.all] == ["quiet"]
+
+
+async def test_on_a_full_disk_a_lost_process_is_told_and_room_is_made_for_the_next(
+    subject: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.executor.kept.MAX_KEPT", 1)
+    write = ProcessLog.write
+
+    def full(self: ProcessLog, process_id: str, what: str, fields: Mapping[str, Any]) -> None:
+        if (tmp_path / "large").exists():
+            raise OSError(errno.ENOSPC, "no space")
+        write(self, process_id, what, fields)
+
+    for name in ("p", "large"):
+        subject.table.start(name, spec())
+        subject.table.started(name)
+    subject.table.output("large", "stdout", 0, b"x")
+    monkeypatch.setattr(ProcessLog, "write", full)
+    subject.table.lose("the container ended")
+    assert [end_of(subject, name).kind for name in ("p", "large")] == ["sandbox_lost"] * 2
+    subject.table.start("next", spec())
+    assert [process.id for process in subject.table.all] == ["next"]

@@ -93,6 +93,20 @@ async def test_without_room_nothing_is_sent() -> None:
     assert bytes(sandboxd.data) == b"abcdef"
 
 
+async def test_a_writer_that_takes_over_hears_of_an_end_that_is_on_its_way(sandboxd: Sandboxd) -> None:
+    """Bytes sent behind it would break the protocol, again after every connection."""
+    ending = await waits(sandboxd.writer().end(0))
+    second = sandboxd.writer()
+    beginning = await waits(second.begin())
+    with pytest.raises(StdinTakenOverError):
+        await ending
+    sandboxd.stdin.tell(sandboxd.state())
+    assert await beginning == 0
+    with pytest.raises(StdinEndedError):
+        await second.write(0, b"x")
+    assert sandboxd.frames == 1
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 async def test_what_was_on_its_way_when_the_connection_broke_comes_once(sandboxd: Sandboxd, *, arrived: bool) -> None:
     writing = await waits(sandboxd.writer().write(0, b"abc"))

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -264,6 +266,22 @@ async def test_cancel_ends_the_exec_in_its_phase(world: World, gate: str) -> Non
         assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
 
 
+async def test_an_exec_that_cannot_be_recorded_is_not_started_and_may_be_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "add_exec", full)
+        with pytest.raises(QilaError) as caught:
+            await world.conductor.start(command(world, "ignore"))
+    assert (caught.value.code, caught.value.reason) == (ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED")
+    assert not world.executor.started
+    live = await world.conductor.start(command(world, "program"))
+    assert (await all_events(world, live))[-1].ended.exited == 3
+
+
 async def test_cancel_while_planning_starts_nothing(world: World) -> None:
     live = await world.conductor.start(program(world))
     world.resolver.pause = asyncio.Event()
@@ -271,6 +289,40 @@ async def test_cancel_while_planning_starts_nothing(world: World) -> None:
     await world.conductor.cancel(world.sandbox_id, live.exec_id)
     assert (await all_events(world, live))[-1].ended.HasField("cancelled")
     assert world.executor.started == []
+
+
+async def test_cancel_of_an_exec_that_has_ended_reaches_the_children_that_live_on(world: World) -> None:
+    live = await world.conductor.start(command(world, "program"))
+    assert (await all_events(world, live))[-1].ended.exited == 3
+    await world.conductor.cancel(live.sandbox_id, live.exec_id)
+    assert world.sandbox.processes[live.exec_id].cancelled.is_set()
+    # Of one that is forgotten there is nothing left to kill.
+    del world.sandbox.processes[live.exec_id]
+    await world.conductor.cancel(live.sandbox_id, live.exec_id)
+
+
+async def test_a_cancel_before_the_start_survives_an_executor_that_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = await world.conductor.start(command(world, "ignore"))
+    await until(world, live, lambda event: event.phase_started.phase == pb.PHASE_RUN)
+    await world.conductor.close()
+    adopted = world.restarted()
+    await adopted.adopt()
+    # Nobody has heard of its process again yet.
+    await adopted.cancel(live.sandbox_id, live.exec_id)
+    cancel = world.executor.cancel_process
+    failures = [unavailable("EXECUTOR_UNAVAILABLE", "the executor does not answer")]
+
+    async def cancel_later(sandbox_id: str, process_id: str) -> None:
+        if failures:
+            raise failures.pop()
+        await cancel(sandbox_id, process_id)
+
+    monkeypatch.setattr(world.executor, "cancel_process", cancel_later)
+    await adopted.recover()
+    found = await adopted.find(live.sandbox_id, live.exec_id)
+    assert (await all_events(world, found))[-1].ended.HasField("cancelled")
 
 
 async def test_install_goes_on_for_the_other_when_one_cancels(world: World) -> None:

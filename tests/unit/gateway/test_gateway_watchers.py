@@ -18,7 +18,7 @@ from services.gateway.journal import Bell, OutputRing
 from services.gateway.live import LiveExec
 from services.gateway.watching import watch
 
-from .gateway_world import PATIENCE, World, all_events, command, program, run_bytes
+from .gateway_world import PATIENCE, World, all_events, command, kinds, program, run_bytes
 
 MIB = 1 << 20
 
@@ -74,6 +74,17 @@ async def test_silence_is_told_of_an_exec_that_waits_for_the_executor(world: Wor
     found = await adopted.find(live.sandbox_id, live.exec_id)
     async with aclosing(watcher(world, found)) as events:
         await heartbeats(events, pb.PHASE_RUN, 2)
+
+
+async def test_an_exec_whose_output_is_no_longer_kept_is_told_to_its_end(world: World) -> None:
+    live = await world.conductor.start(command(world, "program"))
+    assert run_bytes(await all_events(world, live)) == b"first second"
+    del world.sandbox.processes[live.exec_id]
+    found = await world.conductor.find(live.sandbox_id, live.exec_id)
+    events = await all_events(world, found)
+    assert kinds(events) == ["created", "PHASE_RUN", "notice", "ended"]
+    assert (events[-2].sequence, events[-2].notice.code) == (0, "OUTPUT_NOT_KEPT")
+    assert events[-1].ended.exited == 3
 
 
 async def test_output_costs_no_timers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

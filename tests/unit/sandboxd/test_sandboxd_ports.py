@@ -160,3 +160,31 @@ def test_connections_are_bounded_and_all_are_dropped_with_the_executor(bench: Be
     bench.ports.connect({"connection": 1, "port": port})
     bench.until(lambda: len(bench.sent) == MAXIMUM_CONNECTIONS + 2)
     assert bench.sent[-1][0]["type"] == "connected"
+
+
+def test_what_a_program_said_before_it_broke_off_is_carried(bench: Bench, program: socket.socket) -> None:
+    """As a server that refuses an upload of which it has not read all."""
+    bench.tell("bytes", b"read" + bytes(WINDOW_BYTES - 4))
+    assert program.recv(4) == b"read"
+    program.sendall(b"refused")
+    program.close()
+    bench.tell("bytes", b"more")
+    bench.until(lambda: "dropped" in bench.kinds())
+    assert bench.said() == b"refused"
+
+
+def test_a_connection_with_itself_is_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unlucky(socket.socket):
+        """Gets the very port that it connects to, as the kernel may choose among those that are free."""
+
+        def connect_ex(self, address: Any) -> int:
+            self.bind(address)
+            return super().connect_ex(address)
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("sandbox.sandboxd.qila_sandboxd.ports.socket.socket", Unlucky)
+    bench.ports.connect({"connection": 1, "port": port})
+    bench.until(lambda: bool(bench.sent))
+    assert bench.sent == [({"type": "refused", "connection": 1, "error": "ECONNREFUSED"}, b"")]

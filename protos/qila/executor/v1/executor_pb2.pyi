@@ -2001,7 +2001,9 @@ class ProcessSpec(_message.Message):
     """stderr is stdout's pipe."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At least one; together with the environment at most 512 KiB. The first is looked up in PATH."""
+        """At least one; together with the environment at most 512 KiB, and 960 KiB when written as JSON, where a control
+        character takes six bytes. The first is looked up in PATH.
+        """
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -2010,7 +2012,7 @@ class ProcessSpec(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """From the start of the process. If the leader still runs when it is over, all that the process started is killed;
-        children that outlive their leader live until cancel, idle stop or removal. Zero: no limit.
+        children that outlive their leader live until cancel, idle stop or removal. At most 24 hours. Zero: no limit.
         """
 
     @_builtins.property
@@ -2019,7 +2021,9 @@ class ProcessSpec(_message.Message):
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Once neither output nor input moved for that long, all that the process started is killed. Zero: no limit."""
+        """Once neither output nor input moved for that long, all that the process started is killed. At most 24 hours.
+        Zero: no limit.
+        """
 
     def __init__(
         self,

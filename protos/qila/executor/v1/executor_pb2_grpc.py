@@ -339,8 +339,8 @@ class ExecutorServiceServicer:
         """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
         the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
-        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
-        (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark,
+        or any while it is full (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
         it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
         the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
         before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
@@ -351,7 +351,8 @@ class ExecutorServiceServicer:
 
     def AttachProcess(self, request, context):
         """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
-        ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+        ended. NOT_FOUND: no such process, or its output is no longer kept, as 256 processes, or 4 GiB of outputs, ended later.
+        OUT_OF_RANGE: an offset is beyond the end of an ended stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,7 +389,8 @@ class ExecutorServiceServicer:
 
     def CancelProcess(self, request, context):
         """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
-        Returns when the kill is on its way. A repeat, and a process that has ended, is OK. NOT_FOUND: no such process.
+        Returns when the kill is on its way. A repeat is OK; of a process that has ended, children that live on are killed.
+        NOT_FOUND: no such process.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

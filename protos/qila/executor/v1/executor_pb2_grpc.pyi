@@ -108,15 +108,16 @@ class ExecutorServiceStub:
     """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
     the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
-    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
-    (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark,
+    or any while it is full (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
     it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
     the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
     before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
-    ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+    ended. NOT_FOUND: no such process, or its output is no longer kept, as 256 processes, or 4 GiB of outputs, ended later.
+    OUT_OF_RANGE: an offset is beyond the end of an ended stream.
     """
     WriteStdin: _grpc.StreamStreamMultiCallable[_executor_pb2.WriteStdinRequest, _executor_pb2.WriteStdinResponse]
     """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
@@ -136,7 +137,8 @@ class ExecutorServiceStub:
     """
     CancelProcess: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CancelProcessRequest, _executor_pb2.CancelProcessResponse]
     """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
-    Returns when the kill is on its way. A repeat, and a process that has ended, is OK. NOT_FOUND: no such process.
+    Returns when the kill is on its way. A repeat is OK; of a process that has ended, children that live on are killed.
+    NOT_FOUND: no such process.
     """
     SetInstallPhase: _grpc.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
@@ -247,15 +249,16 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
     the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
     not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
-    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
-    (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+    (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark,
+    or any while it is full (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
     it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
     the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
     before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
     """
     AttachProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]  # type: ignore[assignment]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
-    ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+    ended. NOT_FOUND: no such process, or its output is no longer kept, as 256 processes, or 4 GiB of outputs, ended later.
+    OUT_OF_RANGE: an offset is beyond the end of an ended stream.
     """
     WriteStdin: _aio.StreamStreamMultiCallable[_executor_pb2.WriteStdinRequest, _executor_pb2.WriteStdinResponse]  # type: ignore[assignment]
     """Writes the input of a process that was started with `stdin` or a `terminal`. The first message is the header, then
@@ -275,7 +278,8 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """
     CancelProcess: _aio.UnaryUnaryMultiCallable[_executor_pb2.CancelProcessRequest, _executor_pb2.CancelProcessResponse]  # type: ignore[assignment]
     """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
-    Returns when the kill is on its way. A repeat, and a process that has ended, is OK. NOT_FOUND: no such process.
+    Returns when the kill is on its way. A repeat is OK; of a process that has ended, children that live on are killed.
+    NOT_FOUND: no such process.
     """
     SetInstallPhase: _aio.UnaryUnaryMultiCallable[_executor_pb2.SetInstallPhaseRequest, _executor_pb2.SetInstallPhaseResponse]  # type: ignore[assignment]
     """Opens or closes the install phase: while it is open, requests of the install user count as INSTALL at the doors.
@@ -497,8 +501,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a process, or joins the one that has this id, and streams its events from the offsets asked. Joining needs
         the same spec: ALREADY_EXISTS if the id stands for another. The stream ends after `ended`. Closing the stream does
         not touch the process. NOT_FOUND: no such sandbox. RESOURCE_EXHAUSTED: 16 processes with an owner are running
-        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark
-        (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
+        (LIMIT_REACHED); or a process of the install user is to start while the host's disk is below its low-water mark,
+        or any while it is full (DISK_LOW). FAILED_PRECONDITION, WORKSPACE_MISSING: the workspace's image file was taken away from the host; what
         it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
         the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
         before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
@@ -511,7 +515,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.AttachProcessResponse], _abc.AsyncIterator[_executor_pb2.AttachProcessResponse]]:
         """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
-        ended. NOT_FOUND: no such process. OUT_OF_RANGE: an offset is beyond the end of an ended stream.
+        ended. NOT_FOUND: no such process, or its output is no longer kept, as 256 processes, or 4 GiB of outputs, ended later.
+        OUT_OF_RANGE: an offset is beyond the end of an ended stream.
         """
 
     @_abc_1.abstractmethod
@@ -555,7 +560,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.CancelProcessResponse, _abc.Awaitable[_executor_pb2.CancelProcessResponse]]:
         """Kills everything that the process started, double-forked and stopped ones too; the process then ends `cancelled`.
-        Returns when the kill is on its way. A repeat, and a process that has ended, is OK. NOT_FOUND: no such process.
+        Returns when the kill is on its way. A repeat is OK; of a process that has ended, children that live on are killed.
+        NOT_FOUND: no such process.
         """
 
     @_abc_1.abstractmethod

@@ -1653,7 +1653,9 @@ class ExecRequest(_message.Message):
 
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """On top of the sandbox's environment; at most 256 entries, 128 KiB."""
+        """On top of the sandbox's environment; at most 256 entries, 128 KiB. Together with the arguments at most 960 KiB when
+        written as JSON, where a control character takes six bytes.
+        """
 
     @_builtins.property
     def run_timeout(self) -> _duration_pb2.Duration:
@@ -1677,8 +1679,8 @@ class ExecRequest(_message.Message):
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Ends the exec `timed_out`, idle, once its run has neither written nor been written to for that long; at least 1 second.
-        Zero: no limit.
+        """Ends the exec `timed_out`, idle, once its run has neither written nor been written to for that long; 1 second to 24
+        hours. Zero: no limit.
         """
 
     def __init__(
@@ -1802,7 +1804,9 @@ class Command(_message.Message):
     working_directory: _builtins.str
     """Relative to the workspace; empty for the workspace itself."""
     @_builtins.property
-    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 4,096 and 256 KiB, as the `args` and the `command` of a program each."""
+
     def __init__(
         self,
         *,
@@ -1931,7 +1935,9 @@ class ExecEvent(_message.Message):
     IMPORTS_CHECKED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """From 1, rising; 0 on a heartbeat, and on output of the run phase, whose position is its offset."""
+    """From 1, rising; 0 on a heartbeat, on a notice OUTPUT_NOT_KEPT, and on output of the run phase, whose position is its
+    offset.
+    """
     project: _builtins.str
     """Of what an install tells in an exec with `install_all`: as PlanMade.project."""
     @_builtins.property

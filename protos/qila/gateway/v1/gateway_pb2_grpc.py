@@ -352,7 +352,9 @@ class GatewayServiceServicer:
 
     def AttachExec(self, request, context):
         """Streams the events of an exec, from the first or from a position, any number of watchers, running or ended. The
-        bytes are the very same ones each time. NOT_FOUND: no such exec. OUT_OF_RANGE: a position beyond the end.
+        bytes are the very same ones each time. Kept are the outputs of the 256 processes of a sandbox that ended last,
+        installers among them, and 4 GiB of them; of an older exec a notice OUTPUT_NOT_KEPT comes in their place. NOT_FOUND: no
+        such exec. OUT_OF_RANGE: a position beyond the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -408,8 +410,8 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelExec(self, request, context):
-        """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
-        NOT_FOUND: no such exec.
+        """Kills everything that the exec started; it ends `cancelled`. A repeat is OK. Of an exec that has ended, it kills the
+        children that live on, as long as its output is kept. NOT_FOUND: no such exec.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

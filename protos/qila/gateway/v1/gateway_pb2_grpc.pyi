@@ -121,7 +121,9 @@ class GatewayServiceStub:
     """
     AttachExec: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AttachExecRequest, _gateway_pb2.AttachExecResponse]
     """Streams the events of an exec, from the first or from a position, any number of watchers, running or ended. The
-    bytes are the very same ones each time. NOT_FOUND: no such exec. OUT_OF_RANGE: a position beyond the end.
+    bytes are the very same ones each time. Kept are the outputs of the 256 processes of a sandbox that ended last,
+    installers among them, and 4 GiB of them; of an older exec a notice OUTPUT_NOT_KEPT comes in their place. NOT_FOUND: no
+    such exec. OUT_OF_RANGE: a position beyond the end.
     """
     GetExec: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetExecRequest, _gateway_pb2.GetExecResponse]
     """NOT_FOUND: no such exec."""
@@ -152,8 +154,8 @@ class GatewayServiceStub:
     number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
     """
     CancelExec: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.CancelExecRequest, _gateway_pb2.CancelExecResponse]
-    """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
-    NOT_FOUND: no such exec.
+    """Kills everything that the exec started; it ends `cancelled`. A repeat is OK. Of an exec that has ended, it kills the
+    children that live on, as long as its output is kept. NOT_FOUND: no such exec.
     """
     GetLock: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]
     """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
@@ -285,7 +287,9 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     AttachExec: _aio.UnaryStreamMultiCallable[_gateway_pb2.AttachExecRequest, _gateway_pb2.AttachExecResponse]  # type: ignore[assignment]
     """Streams the events of an exec, from the first or from a position, any number of watchers, running or ended. The
-    bytes are the very same ones each time. NOT_FOUND: no such exec. OUT_OF_RANGE: a position beyond the end.
+    bytes are the very same ones each time. Kept are the outputs of the 256 processes of a sandbox that ended last,
+    installers among them, and 4 GiB of them; of an older exec a notice OUTPUT_NOT_KEPT comes in their place. NOT_FOUND: no
+    such exec. OUT_OF_RANGE: a position beyond the end.
     """
     GetExec: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetExecRequest, _gateway_pb2.GetExecResponse]  # type: ignore[assignment]
     """NOT_FOUND: no such exec."""
@@ -316,8 +320,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     number outside 1 to 31. FAILED_PRECONDITION: EXEC_NOT_RUNNING, its run has not begun; EXEC_ENDED.
     """
     CancelExec: _aio.UnaryUnaryMultiCallable[_gateway_pb2.CancelExecRequest, _gateway_pb2.CancelExecResponse]  # type: ignore[assignment]
-    """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
-    NOT_FOUND: no such exec.
+    """Kills everything that the exec started; it ends `cancelled`. A repeat is OK. Of an exec that has ended, it kills the
+    children that live on, as long as its output is kept. NOT_FOUND: no such exec.
     """
     GetLock: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLockRequest, _gateway_pb2.GetLockResponse]  # type: ignore[assignment]
     """The lockfile of an exec's environments. NOT_FOUND: no such sandbox or exec; NO_LOCK: nothing was installed for it, or its
@@ -554,7 +558,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.AttachExecResponse], _abc.AsyncIterator[_gateway_pb2.AttachExecResponse]]:
         """Streams the events of an exec, from the first or from a position, any number of watchers, running or ended. The
-        bytes are the very same ones each time. NOT_FOUND: no such exec. OUT_OF_RANGE: a position beyond the end.
+        bytes are the very same ones each time. Kept are the outputs of the 256 processes of a sandbox that ended last,
+        installers among them, and 4 GiB of them; of an older exec a notice OUTPUT_NOT_KEPT comes in their place. NOT_FOUND: no
+        such exec. OUT_OF_RANGE: a position beyond the end.
         """
 
     @_abc_1.abstractmethod
@@ -621,8 +627,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.CancelExecRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.CancelExecResponse, _abc.Awaitable[_gateway_pb2.CancelExecResponse]]:
-        """Kills everything that the exec started; it ends `cancelled`. A repeat, and an exec that has ended, is OK.
-        NOT_FOUND: no such exec.
+        """Kills everything that the exec started; it ends `cancelled`. A repeat is OK. Of an exec that has ended, it kills the
+        children that live on, as long as its output is kept. NOT_FOUND: no such exec.
         """
 
     @_abc_1.abstractmethod
