@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[[Stack], Figure | list[Figure]]] = {
     "output": execs.output,
     "first-byte": consoles.first_byte,
     "keystroke": consoles.keystroke,
+    "input": consoles.input_stream,
     "streams": consoles.eight_streams,
     "watchers": consoles.watchers,
     "attach": consoles.attach_at_an_offset,

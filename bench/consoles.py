@@ -28,6 +28,7 @@ KEYS = 60
 STREAMS = 8
 STREAM_BYTES = 20_000_000
 STREAM_RUNS = 3
+INPUT_BYTES = 64 << 20
 WATCHERS = 200
 WATCHED_BYTES = 4 << 20
 SPOOL_BYTES = 100_000_000
@@ -98,6 +99,25 @@ def keystroke(stack: Stack) -> Figure:
 def press(write: Callable[[bytes], object], read: Callable[[], bytes]) -> bool:
     write(b"x")
     return b"x" in read()
+
+
+def input_stream(stack: Stack) -> Figure:
+    """What a program takes from its input, as fast as it comes; counted by the program."""
+    sandbox_id = stack.create()
+    data = os.urandom(1 << 20) * (INPUT_BYTES >> 20)
+    command = ["docker", "exec", "-i", container_of(sandbox_id), "wc", "-c"]
+
+    def ours() -> None:
+        result = client.exec(sandbox_id, ["wc", "-c"], stdin=True).communicate(data)
+        expect(int(result.stdout) == INPUT_BYTES)
+
+    def baseline() -> None:
+        result = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True)
+        expect(int(result.stdout) == INPUT_BYTES)
+
+    with Client(stack.address) as client:
+        name = f"{INPUT_BYTES >> 20} MiB into a program's input"
+        return compare(name, ours, baseline, "`docker exec -i` (CLI)", STREAM_RUNS)
 
 
 def eight_streams(stack: Stack) -> Figure:

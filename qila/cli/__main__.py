@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from qila.cli import completion, execs, exits, files, forwarding, images, locks, mcp, plans, policies, services
+from qila.cli import changes, completion, execs, exits, files, forwarding, images, locks, mcp, plans, policies, services
 from qila.cli.interaction import Interaction, interaction_options
-from qila.cli.options import address_option, echo_json, json_option, sandbox_argument
+from qila.cli.options import (
+    ExecId,
+    ImageName,
+    address_option,
+    echo_json,
+    events_json_option,
+    json_option,
+    json_option_of,
+    sandbox_argument,
+)
 from qila.cli.programs import ProgramOptions, lock_option, lockfile, program_options
-from qila.cli.render import Renderer, printable
+from qila.cli.render import Renderer
+from qila.cli.speech import Speech, report
 from qila.cli.sync import sync
-from qila.cli.upload import find_files, send
+from qila.cli.upload import find_files
 from qila.cli.watching import INTERRUPT_HELP, watch
-from qila.client import Client, QilaError, UnavailableError
+from qila.client import Client, QilaError
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -37,7 +47,9 @@ _allow_hosts = click.option(
     metavar="HOST",
     help="A further exact host, if the operator allows it; repeatable.",
 )
-_image = click.option("--image", default="", metavar="NAME", help="The image to make it from; see 'qila images'.")
+_image = click.option(
+    "--image", type=ImageName(), default="", metavar="NAME", help="The image to make it from; see 'qila images'."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +59,7 @@ def cli() -> None:
 
 
 _COMMANDS: Final = (
-    *(*files.COMMANDS, sync),
+    *(*files.COMMANDS, sync, changes.watch),
     *(execs.execute, execs.shell, execs.attach, execs.execs, execs.send_signal, execs.cancel),
     *(forwarding.forward, forwarding.preview, images.images),
     *(locks.lock, locks.sbom, locks.diff, plans.plan, completion.completion, mcp.mcp),
@@ -68,7 +80,7 @@ for _command in _COMMANDS:
 @lock_option
 @program_options
 @interaction_options
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON on stdout.")
+@events_json_option
 @click.option("--keep", is_flag=True, help="Do not remove the sandbox; its id is printed on stderr.")
 @click.argument("source", type=_local, metavar="FILE|DIR")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -91,7 +103,9 @@ def run(
 ) -> int:
     """Make a sandbox, upload a program, run it, stream its output. Options of its own stand after "--"."""
     interaction.check(as_json=as_json)
-    renderer = Renderer(quiet=quiet)
+    if str(source).startswith("-"):
+        raise click.UsageError(f"{source}: no such option; what is the program's stands behind FILE")
+    renderer = Renderer(quiet=quiet, as_json=as_json)
     program = "" if source.is_dir() else source.name
     uploads = find_files(source, program, renderer.warn)
     variables = execs.variables(env)
@@ -99,7 +113,7 @@ def run(
         sandbox = client.create(egress=policies.policy_of(egress, hosts), lock=lockfile(lock), image=image)
         renderer.say(f"sandbox {sandbox.id}", "dim")
         try:
-            send(client, sandbox.id, uploads)
+            client.put_files(sandbox.id, uploads)
             what = wanted.program(program, args)
             options = {**wanted.request(), **interaction.request()}
             running = client.exec(sandbox.id, what, env=variables, run_seconds=timeout, **options)
@@ -160,10 +174,10 @@ def policy(*, address: str, egress: str | None, hosts: tuple[str, ...], as_json:
 
 @cli.command(name="egress")
 @address_option
-@click.option("--exec", "exec_id", default="", metavar="EXEC", help="Only what this exec asked for.")
+@click.option("--exec", "exec_id", type=ExecId(), default="", metavar="EXEC", help="Only what this exec asked for.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as decisions are made, until the sandbox is removed.")
 @click.option("--refused", is_flag=True, help="Only what was refused.")
-@click.option("--json", "as_json", is_flag=True, help="Print every record as one line of JSON.")
+@json_option_of("Print every record as one line of JSON; errors too, on stderr.")
 @sandbox_argument
 def show_egress(*, address: str, exec_id: str, follow: bool, refused: bool, as_json: bool, sandbox: str) -> None:
     """Show what the doors decided about the requests of a sandbox, oldest first."""
@@ -183,21 +197,18 @@ def main() -> None:
 
 def call(arguments: Sequence[str]) -> int:
     """Run one command line and answer its exit code."""
+    speech = Speech()
     try:
-        code = cli.main(args=list(arguments), prog_name="qila", standalone_mode=False)
-    except click.ClickException as error:
+        code = cli.main(args=list(arguments), prog_name="qila", standalone_mode=False, obj=speech)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-    except QilaError as error:
-        hint = (
-            "; 'qila status' shows the services, 'qila up' starts them" if isinstance(error, UnavailableError) else ""
-        )
-        click.echo(f"qila: {printable(str(error))} [{printable(error.reason)}]{hint}", err=True)
     except BrokenPipeError:
         # What is still buffered has no reader: Python must not try again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
-    except OSError as error:
-        click.echo(f"qila: {error}", err=True)
+    except (click.ClickException, QilaError, OSError) as error:
+        command = f"qila {arguments[0]}" if arguments and arguments[0] in cli.commands else "qila"
+        report(error, as_json=speech.settle(arguments), command=command)
     except (click.Abort, KeyboardInterrupt):
         return exits.CANCELLED
     else:

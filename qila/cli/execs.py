@@ -10,7 +10,15 @@ import click
 
 from qila.cli import exits
 from qila.cli.interaction import Interaction, interaction_options
-from qila.cli.options import address_option, echo_json, exec_argument, json_option, sandbox_argument
+from qila.cli.options import (
+    address_option,
+    echo_json,
+    events_json_option,
+    exec_argument,
+    json_option,
+    json_option_of,
+    sandbox_argument,
+)
 from qila.cli.programs import ProgramOptions, program_options
 from qila.cli.render import Renderer, describe_end, one_line
 from qila.cli.terminal import ESCAPE_HELP, Session, terminal_size
@@ -48,7 +56,7 @@ timeout_option = click.option(
 @click.option("--workdir", "-w", default="", metavar="DIR", help="Where it starts, relative to the workspace.")
 @click.option("--detach", "-d", is_flag=True, help="Print the exec's id and leave it running.")
 @click.option("--exec-id", default="", help="ex_ and 26 of [a-z2-7]; the same id and request joins a running exec.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON on stdout.")
+@events_json_option
 @sandbox_argument
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="FILE [ARGS...] | -- CMD [ARGS...]")
 def execute(
@@ -86,7 +94,7 @@ def execute(
         if detach:
             return _tell_detached(run, as_json=as_json)
         session = interaction.session(run)
-        return watch(run, Renderer(quiet=quiet), as_json=as_json, session=session)
+        return watch(run, Renderer(quiet=quiet, as_json=as_json), as_json=as_json, session=session)
 
 
 def _what(wanted: ProgramOptions, words: Sequence[str], workdir: str) -> pb.Program | pb.Command:
@@ -117,9 +125,12 @@ def _tell_detached(run: Exec, *, as_json: bool) -> int:
 @address_option
 @env_option
 @click.option("--workdir", "-w", default="", metavar="DIR", help="Where it starts, relative to the workspace.")
+@json_option_of("Tell on stderr, as a line of JSON, which exec it was and how it ended; errors too.")
 @sandbox_argument
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[CMD [ARGS...]]")
-def shell(*, address: str, env: tuple[str, ...], workdir: str, sandbox: str, words: tuple[str, ...]) -> int:
+def shell(
+    *, address: str, env: tuple[str, ...], workdir: str, as_json: bool, sandbox: str, words: tuple[str, ...]
+) -> int:
     """Open a shell in a sandbox, or CMD, on a terminal of its own; what is typed goes there, Ctrl-C too.
 
     It may run for a day.
@@ -134,7 +145,16 @@ def shell(*, address: str, env: tuple[str, ...], workdir: str, sandbox: str, wor
             run_seconds=_SHELL_SECONDS,
             terminal=terminal_size(),
         )
-        return watch(run, Renderer(quiet=True), session=Session(run, has_terminal=True))
+        code = watch(run, Renderer(quiet=True, as_json=as_json), session=Session(run, has_terminal=True))
+        if as_json:
+            # The terminal is stdout's.
+            echo_json(_left(run), err=True)
+        return code
+
+
+def _left(run: Exec) -> pb.Exec:
+    """What a terminal leaves behind: an exec that has ended, or runs on."""
+    return pb.Exec(id=run.exec_id, sandbox_id=run.sandbox_id, phase=pb.PHASE_RUN, ended=run.ended)
 
 
 @click.command(epilog=f"Ctrl-C ends the watching, not the exec. With --tty: {ESCAPE_HELP} {exits.HELP}")
@@ -142,7 +162,7 @@ def shell(*, address: str, env: tuple[str, ...], workdir: str, sandbox: str, wor
 @quiet_option
 @click.option("--stdin", "-i", is_flag=True, help="Write to its input, if it was started with one.")
 @click.option("--tty", "-t", is_flag=True, help="Lend it this terminal, if it was started with one.")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON on stdout.")
+@events_json_option
 @sandbox_argument
 @exec_argument
 def attach(*, address: str, quiet: bool, stdin: bool, tty: bool, as_json: bool, sandbox: str, exec_id: str) -> int:
@@ -152,7 +172,7 @@ def attach(*, address: str, quiet: bool, stdin: bool, tty: bool, as_json: bool, 
     with Client(address) as client:
         run = client.attach(sandbox, exec_id)
         session = Session(run, has_terminal=tty) if stdin or tty else None
-        return watch(run, Renderer(quiet=quiet), as_json=as_json, session=session, cancels=False)
+        return watch(run, Renderer(quiet=quiet, as_json=as_json), as_json=as_json, session=session, cancels=False)
 
 
 @click.command()

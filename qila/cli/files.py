@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from qila.cli.options import address_option, json_option
+from qila.cli.options import SandboxId, address_option, echo_json, json_option, sandbox_argument
 from qila.cli.render import as_line, one_line, printable
-from qila.cli.upload import find_files, send
+from qila.cli.speech import warn
+from qila.cli.upload import find_files
 from qila.client import Client
-from qila.client.files import MAX_DEPTH
+from qila.client.file_requests import MAX_DEPTH
 from qila.client.trees import LocalFile, unpack
 from qila.gateway.v1 import gateway_pb2 as pb
 
@@ -27,9 +28,10 @@ _KINDS: Final = {pb.FILE_KIND_DIRECTORY: "d", pb.FILE_KIND_LINK: "l", pb.FILE_KI
 
 @click.command()
 @address_option
-@click.argument("sandbox")
-@click.argument("sources", nargs=-1, required=True, metavar="FILE|DIR... [:PATH]")
-def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
+@json_option
+@sandbox_argument
+@click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="FILE|DIR... [:PATH]")
+def put(*, address: str, as_json: bool, sandbox: str, sources: tuple[str, ...]) -> None:
     """Upload files, or what directories hold, to the workspace or to :PATH in it.
 
     One FILE goes to :PATH itself, unless that ends in "/"; several go below it.
@@ -46,9 +48,12 @@ def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
         prefix = target.rstrip("/")
         if not source.is_dir() and not exact:
             prefix = f"{prefix}/{source.name}" if prefix else source.name
-        files += find_files(source, prefix, lambda text: click.echo(text, err=True))
+        files += find_files(source, prefix, warn)
     with Client(address) as client:
-        send(client, sandbox, files)
+        client.put_files(sandbox, files)
+    if as_json:
+        for file in files:
+            echo_json({"path": file.path, "size": file.size, "executable": file.executable})
 
 
 @click.command()
@@ -56,7 +61,7 @@ def put(*, address: str, sandbox: str, sources: tuple[str, ...]) -> None:
 @click.option("-R", "recursive", is_flag=True, help="Also what is below, 64 levels deep at most.")
 @click.option("--pattern", "patterns", multiple=True, help="Only what matches, as '**/*.py'; may be repeated.")
 @json_option
-@click.argument("sandbox", required=False)
+@click.argument("sandbox", type=SandboxId(), required=False)
 @click.argument("path", default="")
 def ls(
     *, address: str, recursive: bool, patterns: tuple[str, ...], as_json: bool, sandbox: str | None, path: str
@@ -78,7 +83,7 @@ def ls(
 @click.command()
 @address_option
 @json_option
-@click.argument("place", metavar="SANDBOX[:PATH]")
+@click.argument("place", type=SandboxId(), metavar="SANDBOX[:PATH]")
 def stat(*, address: str, as_json: bool, place: str) -> None:
     """Show what a path of a workspace is: its kind, size in bytes, time of change."""
     sandbox, _, path = place.partition(":")
@@ -94,23 +99,29 @@ def stat(*, address: str, as_json: bool, place: str) -> None:
 @click.command()
 @address_option
 @click.option("--replace", is_flag=True, help="A file at TARGET gives way.")
-@click.argument("source", metavar="SANDBOX:SOURCE")
+@json_option
+@click.argument("source", type=SandboxId(), metavar="SANDBOX:SOURCE")
 @click.argument("target")
-def mv(*, address: str, replace: bool, source: str, target: str) -> None:
+def mv(*, address: str, replace: bool, as_json: bool, source: str, target: str) -> None:
     """Give a file or directory of a workspace another path, atomically."""
     sandbox, path = _place(source)
     with Client(address) as client:
         client.mv(sandbox, path, target, replace=replace)
+    if as_json:
+        echo_json({"sandbox_id": sandbox, "source": path, "target": target})
 
 
 @click.command()
 @address_option
-@click.argument("place", metavar="SANDBOX:PATH")
-def mkdir(*, address: str, place: str) -> None:
+@json_option
+@click.argument("place", type=SandboxId(), metavar="SANDBOX:PATH")
+def mkdir(*, address: str, as_json: bool, place: str) -> None:
     """Make a directory in a workspace, and those above it."""
     sandbox, path = _place(place)
     with Client(address) as client:
         client.mkdir(sandbox, path)
+    if as_json:
+        echo_json({"sandbox_id": sandbox, "path": path})
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -128,14 +139,17 @@ def _describe(file: pb.FileInfo) -> str:
 
 @click.command()
 @address_option
-@click.argument("source", metavar="SANDBOX:PATH")
-@click.argument("destination", default="", metavar="[DEST]")
-def get(*, address: str, source: str, destination: str) -> None:
+@json_option
+@click.argument("source", type=SandboxId(), metavar="SANDBOX:PATH")
+@click.argument("destination", type=click.Path(), default="", metavar="[DEST]")
+def get(*, address: str, as_json: bool, source: str, destination: str) -> None:
     """Download a file or directory to DEST, or a file, or a directory as a tar archive, to stdout ("-")."""
     sandbox, _, path = source.partition(":")
     name = PurePosixPath(path).name
     if not path or name in {"", ".", ".."}:
         raise click.UsageError("name a file or directory: SANDBOX:PATH")
+    if as_json and destination == "-":
+        raise click.UsageError('--json and "-": stdout holds the file; name a DEST')
     with Client(address) as client:
         is_directory = client.stat(sandbox, path).kind == pb.FILE_KIND_DIRECTORY
         chunks = client.get_tree(sandbox, path) if is_directory else client.get(sandbox, path)
@@ -150,6 +164,9 @@ def get(*, address: str, source: str, destination: str) -> None:
             _unpack(chunks, target)
         else:
             _write(chunks, target)
+    if as_json:
+        kind = "directory" if is_directory else "file"
+        echo_json({"sandbox_id": sandbox, "path": path, "kind": kind, "destination": str(target)})
 
 
 def _unpack(chunks: Iterator[bytes], target: Path) -> None:
@@ -157,7 +174,7 @@ def _unpack(chunks: Iterator[bytes], target: Path) -> None:
         raise click.ClickException(f"{target}: is there already; name another DEST, or remove it")
     try:
         unpack(chunks, target)
-    except (tarfile.TarError, FileExistsError, NotADirectoryError) as error:
+    except tarfile.TarError as error:
         raise click.ClickException(f"the sandbox sent an archive that is refused: {printable(str(error))}") from error
 
 
@@ -175,8 +192,9 @@ def _write(chunks: Iterator[bytes], target: Path) -> None:
 
 @click.command()
 @address_option
-@click.argument("target", metavar="SANDBOX[:PATH]")
-def rm(*, address: str, target: str) -> None:
+@json_option
+@click.argument("target", type=SandboxId(), metavar="SANDBOX[:PATH]")
+def rm(*, address: str, as_json: bool, target: str) -> None:
     """Remove a sandbox with all its files, or one file or directory of it."""
     sandbox, colon, path = target.partition(":")
     if colon and not path:
@@ -186,6 +204,8 @@ def rm(*, address: str, target: str) -> None:
             client.rm(sandbox, path)
         else:
             client.remove_sandbox(sandbox)
+    if as_json:
+        echo_json({"sandbox_id": sandbox, **({"path": path} if path else {})})
 
 
 COMMANDS: Final = (put, ls, stat, get, mv, mkdir, rm)

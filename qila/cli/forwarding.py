@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from qila.cli.options import address_option
-from qila.client import Client, QilaError
+from qila.cli.options import address_option, echo_json, json_option, sandbox_argument
+from qila.cli.speech import report
+from qila.client import Client
 from qila.client.port_streams import Forwarder, listen
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class PortPair(click.ParamType[tuple[int, int]]):
 
 @click.command()
 @address_option
-@click.argument("sandbox")
+@json_option
+@sandbox_argument
 @click.argument("ports", nargs=-1, required=True, type=PortPair(), metavar="[LOCAL:]PORT...")
-def forward(*, address: str, sandbox: str, ports: tuple[tuple[int, int], ...]) -> None:
+def forward(*, address: str, as_json: bool, sandbox: str, ports: tuple[tuple[int, int], ...]) -> None:
     """Reach TCP ports that programs in a sandbox listen on, at 127.0.0.1 of this machine, until Ctrl-C.
 
     A connection that comes before the program listens is closed, and it is said why.
@@ -50,10 +52,18 @@ def forward(*, address: str, sandbox: str, ports: tuple[tuple[int, int], ...]) -
         try:
             for local, remote in ports:
                 listener = _listen(local)
-                forwarder = Forwarder(functools.partial(client.connect_port, sandbox, remote), listener, _report)
+                forwarder = Forwarder(
+                    functools.partial(client.connect_port, sandbox, remote),
+                    listener,
+                    functools.partial(report, as_json=as_json),
+                )
                 forwarders.append(forwarder)
                 threading.Thread(target=forwarder.serve, daemon=True).start()
-                click.echo(f"127.0.0.1:{listener.getsockname()[1]} leads to port {remote} of {sandbox}")
+                place = f"127.0.0.1:{listener.getsockname()[1]}"
+                if as_json:
+                    echo_json({"address": place, "sandbox_id": sandbox, "port": remote})
+                else:
+                    click.echo(f"{place} leads to port {remote} of {sandbox}")
             threading.Event().wait()
         except KeyboardInterrupt:
             return
@@ -65,12 +75,17 @@ def forward(*, address: str, sandbox: str, ports: tuple[tuple[int, int], ...]) -
 @click.command()
 @address_option
 @click.option("--ttl", type=click.FloatRange(min=1, max=86_400), help="Seconds for which the URL works; one hour.")
-@click.argument("sandbox")
+@json_option
+@sandbox_argument
 @click.argument("port", type=click.IntRange(1, _LAST_PORT))
-def preview(*, address: str, ttl: float | None, sandbox: str, port: int) -> None:
+def preview(*, address: str, ttl: float | None, as_json: bool, sandbox: str, port: int) -> None:
     """Print a URL at which a browser on this machine sees an HTTP server in the sandbox. Whoever has it may use it."""
     with Client(address) as client:
-        click.echo(client.preview(sandbox, port, ttl).url)
+        made = client.preview(sandbox, port, ttl)
+    if as_json:
+        echo_json(made)
+    else:
+        click.echo(made.url)
 
 
 def _listen(port: int) -> socket.socket:
@@ -78,7 +93,3 @@ def _listen(port: int) -> socket.socket:
         return listen(port)
     except OSError as error:
         raise click.ClickException(f"127.0.0.1:{port}: {error.strerror}; choose another: LOCAL:PORT") from error
-
-
-def _report(error: QilaError) -> None:
-    click.echo(f"qila: {error}", err=True)

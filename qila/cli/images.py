@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import click
-from google.protobuf.json_format import MessageToJson
 
-from qila.cli.options import address_option
+from qila.cli.options import address_option, echo_json, json_option_of
 from qila.cli.render import one_line
 from qila.client import Client
 
@@ -20,13 +19,13 @@ _LANGUAGES: Final = ("python", "node", "go", "java")
 
 @click.command()
 @address_option
-@click.option("--json", "as_json", is_flag=True, help="Print every image as one line of JSON, with all its toolchains.")
+@json_option_of("Print every image as one line of JSON, with all its toolchains; errors too, on stderr.")
 def images(*, address: str, as_json: bool) -> None:
     """List the images that a sandbox can be made from, with their languages; the default first."""
     with Client(address) as client:
         for image in client.images():
             if as_json:
-                click.echo(MessageToJson(image, indent=None, preserving_proto_field_name=True))
+                echo_json(image)
             else:
                 click.echo(describe(image))
 

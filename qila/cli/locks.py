@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,14 @@ import click
 from rich.console import Console
 
 from qila.cli import diffs
-from qila.cli.options import address_option
+from qila.cli.options import (
+    SandboxOrFile,
+    address_option,
+    echo_json,
+    json_option_of,
+    recorded_exec_argument,
+    sandbox_argument,
+)
 from qila.cli.render import one_line, write_document
 from qila.client import Client
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -37,50 +45,69 @@ _SIDE: Final = "SANDBOX, SANDBOX:EXEC or a lock FILE"
 @click.option(
     "--language", default="", metavar="NAME", help="Where a project has several: the one whose lock is meant."
 )
-@click.argument("sandbox")
-@click.argument("exec_id", default="", metavar="[EXEC]")
-def lock(*, address: str, native: bool, project: str, language: str, sandbox: str, exec_id: str) -> None:
+@json_option_of("Print the lock on one line; a native one as its name and content. Errors too, on stderr.")
+@sandbox_argument
+@recorded_exec_argument
+def lock(*, address: str, native: bool, project: str, language: str, as_json: bool, sandbox: str, exec_id: str) -> None:
     """Print qila.lock.json of an exec, with all projects that it installed; by default of the newest that has one."""
     with Client(address) as client:
         answer = client.lock(sandbox, exec_id)
     found = _lock_of_project(answer, project, language) if project or language else answer
     if native and not found.native_lock:
         raise click.ClickException("this exec has no native lock")
-    write_document(found.native_lock if native else found.lock)
+    if not as_json:
+        write_document(found.native_lock if native else found.lock)
+    elif native:
+        echo_json({"name": found.native_lock_name, "content": found.native_lock.decode("utf-8", "replace")})
+    else:
+        echo_json(json.loads(found.lock))
 
 
 @click.command()
 @address_option
 @click.option("--format", "name", type=click.Choice(list(_FORMATS)), default="cyclonedx", show_default=True)
-@click.argument("sandbox")
-@click.argument("exec_id", default="", metavar="[EXEC]")
-def sbom(*, address: str, name: str, sandbox: str, exec_id: str) -> None:
+@json_option_of("Print the SBOM on one line; errors in JSON too, on stderr.")
+@sandbox_argument
+@recorded_exec_argument
+def sbom(*, address: str, name: str, as_json: bool, sandbox: str, exec_id: str) -> None:
     """Print the SBOM of an exec as JSON (CycloneDX 1.6 or SPDX 2.3); by default of the newest that ran."""
     with Client(address) as client:
-        write_document(client.sbom(sandbox, exec_id, _FORMATS[name]))
+        found = client.sbom(sandbox, exec_id, _FORMATS[name])
+    if as_json:
+        echo_json(json.loads(found))
+    else:
+        write_document(found)
 
 
 @click.command(epilog="Exit code: 0 nothing differs; 1 something does; 125 Qila failed, or a lock cannot be read.")
 @address_option
 @click.option(
-    "--format", "name", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True,
-    help="For people, for scripts, or for a review comment.",
-)  # fmt: skip
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
-def diff(*, address: str, name: str, before: str, after: str) -> int:
+    "--format",
+    "name",
+    type=click.Choice(["text", "json", "markdown"]),
+    help="For people (text), for scripts, or for a review comment.",
+)
+@json_option_of("As --format json, on one line; errors too, on stderr.")
+@click.argument("before", type=SandboxOrFile(), metavar="A")
+@click.argument("after", type=SandboxOrFile(), metavar="B")
+def diff(*, address: str, name: str | None, as_json: bool, before: str, after: str) -> int:
     """Compare what A and B have installed: packages added, removed, changed (version, hashes, licence).
 
     Each is a SANDBOX, a SANDBOX:EXEC, or a lock FILE: qila.lock.json or an ecosystem's own lock. Two files need no
     service. A file whose name looks like a sandbox's id is written ./NAME.
     """
+    if as_json and name not in {None, "json"}:
+        raise click.UsageError(f"--json and --format {name}: choose one")
     sides = [_reference(before), _reference(after)]
     if all(side.HasField("lock") for side in sides):
         found = _compare_here([(before, sides[0].lock), (after, sides[1].lock)])
     else:
         with Client(address) as client:
             found = client.diff(*sides)
-    _show(found, name)
+    if as_json:
+        echo_json(json.loads(diffs.as_json(found)))
+    else:
+        _show(found, name or "text")
     return 1 if found.changes else 0
 
 

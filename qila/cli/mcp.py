@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from qila.cli.options import SandboxId, address_option
+from qila.cli.options import SandboxId, address_option, json_option_of
 
 
 @click.command()
 @address_option
 @click.option("--sandbox", type=SandboxId(), default="", help="Work in this one, and keep it.")
+@json_option_of("Tell errors on stderr in JSON; what the protocol says is JSON in any case.", answers=False)
 def mcp(*, address: str, sandbox: str) -> None:
     """Speak the Model Context Protocol on stdin and stdout: run code, files, dependencies, locks, SBOMs.
 

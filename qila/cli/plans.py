@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qila.cli.options import json_option_of
 from qila.cli.render import describe_missing, one_line, printable
+from qila.cli.speech import warn
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole plan as JSON; with --all, a list of plans.")
+@json_option_of("Print every plan as one line of JSON; errors too, on stderr.")
 @click.option(
     "--all", "everything", is_flag=True, help="Plan every project of a DIR too, as --install-all installs them."
 )
@@ -45,11 +47,11 @@ def plan(*, as_json: bool, everything: bool, language: str, source: Path, args: 
         raise click.ClickException(printable(str(error))) from error
     for problem in selection.problems:
         text = f"{one_line(problem.path)}: {problem.kind}, not read ({problem.count} in all, limit {problem.limit})"
-        click.echo(text, err=True)
-    if as_json:
-        click.echo(core.plans_to_json(plans) if everything else core.plan_to_json(plans[0]))
-        return
+        warn(text)
     for planned in plans:
+        if as_json:
+            click.echo(core.plan_to_json(planned))
+            continue
         notices = [f"{item.path}:{item.line}: {wire.notice_message(item).message}" for item in planned.notices]
         click.echo(describe_plan(planned, notices))
 

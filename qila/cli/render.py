@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -57,10 +58,14 @@ def write_document(content: bytes) -> None:
 
 
 class Renderer:
-    """Shows events; `quiet` leaves only the program's output and how it failed."""
+    """Shows events; `quiet` leaves only the program's output and how it failed.
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    With `as_json` the events are shown by others, and what is said beside them is JSON.
+    """
+
+    def __init__(self, *, quiet: bool, as_json: bool = False) -> None:
+        self._quiet = quiet or as_json
+        self._as_json = as_json
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._phase: tuple[str, datetime] | None = None
         self._progress: tuple[Progress, TaskID] | None = None
@@ -74,6 +79,9 @@ class Renderer:
 
     def warn(self, text: str, style: str = "bold red") -> None:
         """Lines on stderr, quiet or not."""
+        if self._as_json:
+            sys.stderr.write(json.dumps({"warning": {"message": text}}, ensure_ascii=False) + "\n")
+            return
         self._console.print(Text(printable(text), style=style))
 
     def show(self, event: pb.ExecEvent) -> None:

@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from qila.cli import stack
 from qila.cli.options import address_option, echo_json, json_option
 from qila.cli.render import printable
+from qila.cli.speech import tell
 
 
 @click.command()
@@ -18,8 +19,8 @@ from qila.cli.render import printable
 def up(*, address: str, as_json: bool) -> None:
     """Start resolver, executor and gateway on this machine."""
     services = stack.stack_from(os.environ, address)
-    stack.up(services, _say)
-    _say(f"Qila answers at {address}" + (f", HTTP at http://{services.http}" if services.http else ""))
+    stack.up(services, tell)
+    tell(f"Qila answers at {address}" + (f", HTTP at http://{services.http}" if services.http else ""))
     if as_json:
         echo_json({"address": address, "http": services.http or None})
 
@@ -29,9 +30,9 @@ def up(*, address: str, as_json: bool) -> None:
 @json_option
 def down(*, address: str, as_json: bool) -> None:
     """Stop the services that `qila up` started. Sandboxes stay."""
-    stack.down(stack.stack_from(os.environ, address), _say)
+    stopped = stack.down(stack.stack_from(os.environ, address), tell)
     if as_json:
-        echo_json({"address": address})
+        echo_json({"address": address, "stopped": stopped})
 
 
 @click.command()
@@ -66,7 +67,3 @@ def _look(services: stack.Stack, name: str) -> dict[str, object]:
         "pid": process.pid if process else None,
         "address": services.address_of(name),
     }
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)

@@ -90,11 +90,17 @@ def up(stack: Stack, say: Callable[[str], None]) -> None:
             raise
 
 
-def down(stack: Stack, say: Callable[[str], None]) -> None:
-    """Ends the services that `up` started, the gateway first. ClickException if one does not end in time."""
+def down(stack: Stack, say: Callable[[str], None]) -> list[str]:
+    """Ends the services that `up` started, the gateway first, and answers which. ClickException if one does not end."""
+    stopped = []
     with _locked(stack):
         for name in reversed(NAMES):
-            say(f"{name}: {'stopped' if _stop(stack, name) else 'was not running'}")
+            if _stop(stack, name):
+                stopped.append(name)
+                say(f"{name}: stopped")
+            else:
+                say(f"{name}: was not running")
+    return stopped
 
 
 def running(stack: Stack, name: str) -> Process | None:

@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, replace
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from qila.cli.options import address_option, json_option
+from qila.cli.options import SandboxId, address_option, echo_json, json_option
 from qila.cli.render import one_line
-from qila.cli.upload import SKIPPED_DIRECTORIES, find_files, send
-from qila.client import Client, NotFoundError
-from qila.gateway.v1 import gateway_pb2 as pb
+from qila.cli.speech import tell, warn
+from qila.cli.upload import SKIPPED_DIRECTORIES, find_files
+from qila.client import Client, Digests, QilaError, TreeSync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from qila.client.trees import LocalFile
+    from collections.abc import Iterator
 
 _LOOK_MS: Final = 500
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What one pass did: paths below the directory, and how many files were left as they are."""
+def sync_once(client: Client, directory: Path, place: Place, digests: Digests, *, delete: bool) -> TreeSync:
+    """Uploads what differs, and with `delete` removes what is only in the sandbox. QilaError."""
+    files = find_files(directory, "", warn)
+    return client.sync_tree(
+        place.sandbox_id,
+        files,
+        place.path,
+        delete=delete and (lambda path: not _is_left_out(directory, path)),
+        ignored_names=sorted(SKIPPED_DIRECTORIES),
+        digests=digests,
+    )
 
-    uploaded: Sequence[str]
-    removed: Sequence[str]
-    unchanged: int
 
-
-class Digests:
-    """SHA-256 of local files; what has the same size and time as before is not read again."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
-
-    def of(self, path: Path) -> str:
-        """In lower-case hex."""
-        status = path.stat()
-        state = (status.st_size, status.st_mtime_ns, status.st_ino)
-        known = self._known.get(path)
-        if known is None or known[0] != state:
-            with path.open("rb") as file:
-                known = (state, hashlib.file_digest(file, "sha256").hexdigest())
-            self._known[path] = known
-        return known[1]
+def _is_left_out(directory: Path, path: str) -> bool:
+    """Whether DIR has a link or the like there, or above it: what is not uploaded is not removed either."""
+    for part in path.split("/"):
+        directory /= part
+        try:
+            mode = directory.lstat().st_mode
+        except (OSError, ValueError):
+            return False
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,39 +54,6 @@ class Place:
     sandbox_id: str
     path: str
 
-    def below(self, name: str) -> str:
-        """The path in the workspace of a file of the tree."""
-        return f"{self.path}/{name}" if self.path else name
-
-
-def sync_once(client: Client, directory: Path, place: Place, digests: Digests, *, delete: bool) -> Outcome:
-    """Uploads what differs, and with `delete` removes what is only in the sandbox. QilaError."""
-    files = find_files(directory, "", lambda text: click.echo(text, err=True))
-    named = [
-        pb.TreeFile(path=file.path, size=file.size, sha256=digests.of(file.source), executable=file.executable)
-        for file in files
-    ]
-    found = client.compare_tree(place.sandbox_id, named, place.path, ignored_names=sorted(SKIPPED_DIRECTORIES))
-    wanted = set(found.different)
-    uploads = [_placed(file, place) for file in files if file.path in wanted]
-    if uploads:
-        send(client, place.sandbox_id, uploads)
-    removed = [path for path in found.beyond if delete and _remove(client, place, path)]
-    return Outcome(uploaded=sorted(wanted), removed=removed, unchanged=len(files) - len(uploads))
-
-
-def _placed(file: LocalFile, place: Place) -> LocalFile:
-    return replace(file, path=place.below(file.path))
-
-
-def _remove(client: Client, place: Place, path: str) -> bool:
-    try:
-        client.rm(place.sandbox_id, place.below(path))
-    except NotFoundError:
-        # A program was quicker.
-        return False
-    return True
-
 
 @click.command()
 @address_option
@@ -98,7 +61,7 @@ def _remove(client: Client, place: Place, path: str) -> bool:
 @click.option("--watch", "watches", is_flag=True, help="Go on whenever DIR changes, until Ctrl-C.")
 @json_option
 @click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("target", metavar="SANDBOX[:PATH]")
+@click.argument("target", type=SandboxId(), metavar="SANDBOX[:PATH]")
 def sync(*, address: str, delete: bool, watches: bool, as_json: bool, directory: Path, target: str) -> None:
     """Upload only what changed in DIR, by content; what `qila put` leaves out is left out and left alone."""
     sandbox_id, _, path = target.partition(":")
@@ -112,6 +75,11 @@ def sync(*, address: str, delete: bool, watches: bool, as_json: bool, directory:
                     outcome = sync_once(client, directory, place, digests, delete=delete)
                 except FileNotFoundError:
                     # It went while it was read: that change is still to come.
+                    continue
+                except QilaError as error:
+                    if error.reason != "FILE_CHANGED":
+                        raise
+                    # So is that of a file that is being written.
                     continue
                 if outcome.uploaded or outcome.removed:
                     _show(outcome, as_json=as_json)
@@ -129,15 +97,12 @@ def _changes(directory: Path) -> Iterator[None]:
         begun = True
 
 
-def _show(outcome: Outcome, *, as_json: bool) -> None:
+def _show(outcome: TreeSync, *, as_json: bool) -> None:
     if as_json:
-        fields = {"uploaded": outcome.uploaded, "removed": outcome.removed, "unchanged": outcome.unchanged}
-        click.echo(json.dumps(fields))
+        echo_json({"uploaded": outcome.uploaded, "removed": outcome.removed, "unchanged": outcome.unchanged})
         return
     for path in outcome.uploaded:
         click.echo(f"+ {one_line(path)}")
     for path in outcome.removed:
         click.echo(f"- {one_line(path)}")
-    click.echo(
-        f"{len(outcome.uploaded)} uploaded, {len(outcome.removed)} removed, {outcome.unchanged} unchanged", err=True
-    )
+    tell(f"{len(outcome.uploaded)} uploaded, {len(outcome.removed)} removed, {outcome.unchanged} unchanged")

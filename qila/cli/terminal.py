@@ -8,6 +8,7 @@ import signal
 import termios
 import threading
 import tty
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from qila.client import FailedPreconditionError, QilaError, TerminalSize, UnavailableError
@@ -108,7 +109,9 @@ class Session:
     def end(self) -> None:
         """Gives terminal and input back. A repeat does nothing."""
         if self._saved:
-            termios.tcsetattr(_INPUT, termios.TCSADRAIN, self._saved)
+            # One that hung up has no modes any more.
+            with suppress(termios.error):
+                termios.tcsetattr(_INPUT, termios.TCSADRAIN, self._saved)
             self._saved = []
             signal.set_wakeup_fd(self._wake_before)
             for number, handler in self._handlers.items():

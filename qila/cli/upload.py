@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from qila.cli.render import one_line
 from qila.client.trees import LocalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from qila.client import Client
+    from collections.abc import Callable, Iterator
 
 SKIPPED_DIRECTORIES: Final = frozenset({".git", ".venv", "node_modules", "__pycache__"})
 MAX_FILE_BYTES: Final = 2 << 30
 MAX_FILES: Final = 20_000
-_LARGE_BYTES: Final = 64 << 20
-# A tree may have 2 GiB with its headers.
-_TREE_BYTES: Final = 1 << 30
 
 
 def find_files(source: Path, prefix: str, refuse: Callable[[str], None]) -> list[LocalFile]:
@@ -42,31 +38,6 @@ def find_files(source: Path, prefix: str, refuse: Callable[[str], None]) -> list
     return files
 
 
-def send(client: Client, sandbox_id: str, files: Sequence[LocalFile]) -> None:
-    """Uploads the files: large ones, or a single one, each by itself, the rest as trees."""
-    single = len(files) == 1
-    for file in files:
-        if single or file.size >= _LARGE_BYTES:
-            with file.source.open("rb") as opened:
-                client.put(sandbox_id, file.path, opened, executable=file.executable)
-    for tree in _trees([] if single else [file for file in files if file.size < _LARGE_BYTES]):
-        client.put_tree(sandbox_id, tree)
-
-
-def _trees(files: Sequence[LocalFile]) -> Iterator[list[LocalFile]]:
-    """Parts that are each within the bounds of one tree."""
-    tree: list[LocalFile] = []
-    size = 0
-    for file in files:
-        if size + file.size > _TREE_BYTES:
-            yield tree
-            tree, size = [], 0
-        tree.append(file)
-        size += file.size
-    if tree:
-        yield tree
-
-
 def _walk(directory: Path, prefix: str, refuse: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
     with os.scandir(directory) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
@@ -81,10 +52,10 @@ def _walk(directory: Path, prefix: str, refuse: Callable[[str], None]) -> Iterat
 def _inspect(path: Path, target: str, refuse: Callable[[str], None], *, follow: bool) -> LocalFile | None:
     status = path.stat(follow_symlinks=follow)
     if stat.S_ISLNK(status.st_mode):
-        refuse(f"{path}: symbolic link, not uploaded")
+        refuse(one_line(f"{path}: symbolic link, not uploaded"))
         return None
     if not stat.S_ISREG(status.st_mode):
-        refuse(f"{path}: not a regular file, not uploaded")
+        refuse(one_line(f"{path}: not a regular file, not uploaded"))
         return None
     if not target.isprintable() or any("\ud800" <= character <= "\udfff" for character in target):
         raise click.ClickException(f"{target!r}: the name is not printable UTF-8; rename the file")

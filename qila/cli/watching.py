@@ -35,10 +35,12 @@ def watch(
             if not cancels:
                 renderer.say("no longer watched; it runs on", "yellow")
                 raise
-            renderer.say("cancelling", "yellow")
+            # First of all: a terminal that hung up takes no words.
             run.cancel()
+            renderer.say("cancelling", "yellow")
             return _show(run, renderer, None, as_json=as_json)
-        except BrokenPipeError:
+        except OSError:
+            # Nobody reads any more: a closed pipe, or a terminal that is gone.
             with suppress(QilaError):
                 if cancels:
                     run.cancel()

@@ -12,13 +12,14 @@ b'hello\n'
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import grpc
 
+from qila.client.async_files import AsyncFileCalls
 from qila.client.async_handles import AsyncExec
+from qila.client.async_port_streams import AsyncPortStream
 from qila.client.client import CALL_SECONDS, CHANNEL_OPTIONS, DEFAULT_ADDRESS
 from qila.client.egress import async_egress_records
 from qila.client.errors import translated
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
 
-_CHUNK_BYTES: Final = 64 << 10
-
-
-class AsyncClient:
+class AsyncClient(AsyncFileCalls):
     """Speaks to one gateway. An asynchronous context manager; every method raises QilaError.
 
     It belongs to the event loop in which it was made. `call_seconds` and `reconnect_seconds` are those of `Client`.
@@ -82,6 +80,10 @@ class AsyncClient:
             response = await self._stub.ListImages(pb.ListImagesRequest(), timeout=self._call_seconds)
         return list(response.images)
 
+    async def connect_port(self, sandbox_id: str, port: int) -> AsyncPortStream:
+        """Connects to a program of the sandbox that listens on a TCP port; close it when done."""
+        return await AsyncPortStream.connect(self._stub, sandbox_id, port)
+
     async def preview(self, sandbox_id: str, port: int, seconds: float | None = None) -> pb.CreatePreviewResponse:
         """A URL at which browsers reach an HTTP server in the sandbox; see `Client.preview`."""
         request = pb.CreatePreviewRequest(sandbox_id=sandbox_id, port=port)
@@ -127,44 +129,6 @@ class AsyncClient:
         """Removes a sandbox with all its files; an unknown one is fine."""
         with translated():
             await self._stub.RemoveSandbox(pb.RemoveSandboxRequest(sandbox_id=sandbox_id), timeout=self._call_seconds)
-
-    async def put(
-        self, sandbox_id: str, path: str, source: IO[bytes], *, executable: bool = False
-    ) -> pb.WriteFileResponse:
-        """Writes one file of the workspace from an open one, which is read in threads."""
-
-        async def parts() -> AsyncIterator[pb.WriteFileRequest]:
-            header = pb.WriteFileHeader(sandbox_id=sandbox_id, path=path, executable=executable)
-            yield pb.WriteFileRequest(header=header)
-            while chunk := await asyncio.to_thread(source.read, _CHUNK_BYTES):
-                yield pb.WriteFileRequest(chunk=chunk)
-            yield pb.WriteFileRequest(end=pb.WriteFileEnd())
-
-        with translated():
-            return await self._stub.WriteFile(parts())
-
-    async def get(self, sandbox_id: str, path: str) -> AsyncIterator[bytes]:
-        """Chunks of one file of the workspace."""
-        call = self._stub.ReadFile(pb.ReadFileRequest(sandbox_id=sandbox_id, path=path))
-        try:
-            with translated():
-                async for response in call:
-                    if response.HasField("chunk"):
-                        yield response.chunk
-        finally:
-            call.cancel()
-
-    async def ls(self, sandbox_id: str, path: str = "") -> list[pb.FileInfo]:
-        """One directory of the workspace; the empty path is the workspace itself."""
-        request = pb.ListFilesRequest(sandbox_id=sandbox_id, path=path)
-        with translated():
-            return list((await self._stub.ListFiles(request, timeout=self._call_seconds)).files)
-
-    async def rm(self, sandbox_id: str, path: str) -> None:
-        """Removes a file, or a directory with all it holds."""
-        request = pb.RemoveFileRequest(sandbox_id=sandbox_id, path=path)
-        with translated():
-            await self._stub.RemoveFile(request, timeout=self._call_seconds)
 
     def exec(self, sandbox_id: str, what: What, **options: Unpack[ExecOptions]) -> AsyncExec:
         """Runs a program or a command; see `Client.exec`."""

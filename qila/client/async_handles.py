@@ -86,7 +86,9 @@ class AsyncExec:
         try:
             return await self._receive()
         except (QilaError, asyncio.CancelledError):
-            if self._closed:
+            task = asyncio.current_task()
+            # What `close` cancels is the call; a task that is cancelled itself must end so.
+            if self._closed and not (task is not None and task.cancelling()):
                 raise StopAsyncIteration from None
             raise
 
@@ -110,9 +112,12 @@ class AsyncExec:
         """The program reads end of file after what was written; on a terminal, write its end-of-file character."""
         await (await self._stdin()).end()
 
-    async def flush_stdin(self) -> None:
-        """Waits until all that was written can no longer be lost. Raises as `write_stdin` does."""
-        await (await self._stdin()).flush()
+    async def flush_stdin(self, seconds: float | None = None) -> bool:
+        """Waits until all that was written can no longer be lost; False if that took longer than `seconds`.
+
+        Raises as `write_stdin` does.
+        """
+        return await (await self._stdin()).flush(seconds)
 
     @property
     def stdin_failure(self) -> QilaError | None:

@@ -52,12 +52,17 @@ class AsyncStdinWriter:
             self._buffer.closed = True
             self._changed.notify_all()
 
-    async def flush(self) -> None:
-        """Waits until all is acknowledged, an end too. QilaError: why it never will be."""
+    async def flush(self, seconds: float | None) -> bool:
+        """Waits until all is acknowledged, an end too; False if that took too long. QilaError: why it never will be."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._over or (self._buffer.settled and not self._buffer.closed))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait_for(
+                        lambda: self._over or (self._buffer.settled and not self._buffer.closed)
+                    )
             if self.failure is not None:
                 raise self.failure
+            return self._buffer.settled and (self._over or not self._buffer.closed)
 
     async def stop(self) -> None:
         """Lets the connection go; what is not sent stays unsent, and the input stays open."""

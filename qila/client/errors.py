@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(kw_only=True, eq=False)
@@ -101,12 +101,20 @@ def from_rpc_error(error: grpc.RpcError) -> QilaError:
     if code is grpc.StatusCode.INTERNAL and message == _BROKEN_WHILE_WRITING:
         code, message = grpc.StatusCode.UNAVAILABLE, "the stream broke off while it was being written to"
     reason, metadata = code.name, {}
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks for nothing that only one of them has
-    for detail in status.details if status is not None else ():
+    for detail in _details(error):
         info = ErrorInfo()
         if detail.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)
     return _TYPES.get(code, QilaError)(code=code, reason=reason, message=message, metadata=metadata)
+
+
+def _details(error: grpc.Call | grpc.aio.AioRpcError) -> Sequence[Any]:
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it asks for nothing that only one of them has
+    except ValueError:
+        # It was cancelled here while its own end was on the way: the two do not belong together.
+        return ()
+    return () if status is None else status.details
 
 
 @contextmanager

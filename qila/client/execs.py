@@ -86,6 +86,8 @@ class ExecStream:
         try:
             return self._receive()
         except QilaError:
+            # Nobody listens until the iteration is continued.
+            self._silence.stop()
             if self._closed:
                 raise StopIteration from None
             raise
@@ -126,7 +128,7 @@ class ExecStream:
         self._silence.heard()
         if self._position.complete:
             self._silence.stop()
-        elif event.HasField("heartbeat"):
+        elif event.HasField("heartbeat") and not self._closed:
             self._silence.start()
 
     def _next_of_call(self) -> pb.ExecEvent:

@@ -1,34 +1,47 @@
-"""The calls about the files of a workspace."""
+r"""The calls about the files of a workspace.
+
+>>> made = client.create("python")
+>>> main = LocalFile(source=program, path="src/main.py", size=program.stat().st_size, executable=False)
+>>> client.put_files(made.id, [main])
+>>> client.sync_tree(made.id, [main]).uploaded
+[]
+>>> [file.name for file in client.ls(made.id, depth=2, patterns=["**/*.py"])]
+['src/main.py']
+>>> unpack(client.get_tree(made.id, "src"), downloads / "src")
+>>> (downloads / "src" / "main.py").read_text()
+"print('hello')"
+>>> client.remove_sandbox(made.id)
+"""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
-from qila.client.downloads import download, download_tree
-from qila.client.errors import translated
-from qila.client.trees import CHUNK_BYTES, LocalFile, archive
+from qila.client.downloads import download
+from qila.client.errors import NotFoundError, translated
+from qila.client.file_requests import (
+    MAX_DEPTH,
+    Digests,
+    TreeDifference,
+    TreeSync,
+    below,
+    chunks_of,
+    compare_messages,
+    differing,
+    file_messages,
+    in_shares,
+    rereadable,
+    tree_messages,
+)
+from qila.client.trees import LocalFile, archive
 from qila.client.uploads import Stream, attempt, upload
+from qila.client.watches import FileWatch, watch_request
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
-
-# Below this an upload is repeated as quickly as it is taken up again.
-LARGE_BYTES: Final = 8 << 20
-MAX_DEPTH: Final = 64
-_COMPARED_AT_ONCE: Final = 500
-
-
-@dataclass(kw_only=True)
-class TreeDifference:
-    """Paths below a directory: of files that are missing or something else there, and that are there beyond."""
-
-    different: list[str] = field(default_factory=list)
-    beyond: list[str] = field(default_factory=list)
 
 
 class FileCalls:
@@ -49,24 +62,12 @@ class FileCalls:
             header = pb.WriteFileHeader(
                 sandbox_id=sandbox_id, path=path, executable=executable, transfer_id=transfer, offset=stream.offset
             )
-
-            def parts() -> Iterator[pb.WriteFileRequest]:
-                yield pb.WriteFileRequest(header=header)
-                for chunk in stream:
-                    yield pb.WriteFileRequest(chunk=chunk)
-                yield pb.WriteFileRequest(end=pb.WriteFileEnd(sha256=stream.sha256))
-
             with translated():
-                return self._stub.WriteFile(parts())
+                return self._stub.WriteFile(file_messages(header, stream))
 
-        start = _start_of_large(source)
-        if start is None:
-            return attempt(send, "", Stream(iter(lambda: source.read(CHUNK_BYTES), b""), 0))
-
-        def chunks() -> Iterator[bytes]:
-            source.seek(start)
-            return iter(lambda: source.read(CHUNK_BYTES), b"")
-
+        chunks = rereadable(source)
+        if chunks is None:
+            return attempt(send, "", Stream(chunks_of(source), 0))
         return upload(
             chunks,
             send,
@@ -83,15 +84,8 @@ class FileCalls:
 
         def send(transfer: str, stream: Stream) -> pb.WriteTreeResponse:
             header = pb.WriteTreeHeader(sandbox_id=sandbox_id, path=path, transfer_id=transfer, offset=stream.offset)
-
-            def parts() -> Iterator[pb.WriteTreeRequest]:
-                yield pb.WriteTreeRequest(header=header)
-                for chunk in stream:
-                    yield pb.WriteTreeRequest(chunk=chunk)
-                yield pb.WriteTreeRequest(end=pb.WriteTreeEnd(sha256=stream.sha256))
-
             with translated():
-                return self._stub.WriteTree(parts())
+                return self._stub.WriteTree(tree_messages(header, stream))
 
         return upload(
             lambda: archive(files),
@@ -99,6 +93,47 @@ class FileCalls:
             lambda transfer: self.transfer_size(sandbox_id, transfer),
             reconnect_seconds=self._reconnect_seconds,
         )
+
+    def put_files(self, sandbox_id: str, files: Sequence[LocalFile]) -> None:
+        """Writes local files to the workspace, however many: the large ones each by itself, the rest as trees."""
+        for share in in_shares(files):
+            if isinstance(share, LocalFile):
+                with share.source.open("rb") as opened:
+                    self.put(sandbox_id, share.path, opened, executable=share.executable)
+            else:
+                self.put_tree(sandbox_id, share)
+
+    def sync_tree(
+        self,
+        sandbox_id: str,
+        files: Sequence[LocalFile],
+        path: str = "",
+        *,
+        delete: bool | Callable[[str], bool] = False,
+        ignored_names: Sequence[str] = (),
+        digests: Digests | None = None,
+    ) -> TreeSync:
+        """Writes those of the files that are missing below a directory or something else there, by content.
+
+        With `delete`, files that are there beyond them are removed: all, or those that it says yes to. Directories of
+        an ignored name are not looked into. Who keeps `digests` for the next time does not read again what has not
+        changed.
+        """
+        named = (digests or Digests()).named(files)
+        found = self.compare_tree(sandbox_id, named, path, ignored_names=ignored_names)
+        uploads = differing(files, found, path)
+        self.put_files(sandbox_id, uploads)
+        beyond = found.beyond_to_go(delete)
+        removed = [name for name in beyond if self._removed(sandbox_id, below(path, name))]
+        return TreeSync(uploaded=sorted(found.different), removed=removed, unchanged=len(files) - len(uploads))
+
+    def _removed(self, sandbox_id: str, path: str) -> bool:
+        try:
+            self.rm(sandbox_id, path)
+        except NotFoundError:
+            # A program was quicker.
+            return False
+        return True
 
     def compare_tree(
         self, sandbox_id: str, files: Sequence[pb.TreeFile], path: str = "", *, ignored_names: Sequence[str] = ()
@@ -108,19 +143,10 @@ class FileCalls:
         At most 20,000 files. Directories of an ignored name are not looked into.
         """
         header = pb.CompareTreeHeader(sandbox_id=sandbox_id, path=path, ignored_names=ignored_names)
-
-        def parts() -> Iterator[pb.CompareTreeRequest]:
-            yield pb.CompareTreeRequest(header=header)
-            for start in range(0, len(files), _COMPARED_AT_ONCE):
-                batch = pb.CompareTreeFiles(files=files[start : start + _COMPARED_AT_ONCE])
-                yield pb.CompareTreeRequest(files=batch)
-            yield pb.CompareTreeRequest(end=pb.CompareTreeEnd())
-
         found = TreeDifference()
         with translated():
-            for response in self._stub.CompareTree(parts()):
-                found.different += response.different
-                found.beyond += response.beyond
+            for response in self._stub.CompareTree(compare_messages(header, files)):
+                found.add(response)
         return found
 
     def transfer_size(self, sandbox_id: str, transfer_id: str) -> int:
@@ -135,7 +161,7 @@ class FileCalls:
         A lost connection is taken up as `get` does; FILE_TREE_CHANGED if the tree is another by then.
         """
         request = pb.ReadTreeRequest(sandbox_id=sandbox_id, path=path)
-        return download_tree(self._stub, request, reconnect_seconds=self._reconnect_seconds)
+        return download(self._stub, request, reconnect_seconds=self._reconnect_seconds)
 
     def get(self, sandbox_id: str, path: str, *, offset: int = 0, length: int = 0) -> Iterator[bytes]:
         """Chunks of one file of the workspace, from an offset, so many bytes or (0) to its end.
@@ -154,6 +180,22 @@ class FileCalls:
         request = pb.ListFilesRequest(sandbox_id=sandbox_id, path=path, depth=depth, patterns=patterns)
         with translated():
             return list(self._stub.ListFiles(request, timeout=self._call_seconds).files)
+
+    def watch(
+        self,
+        sandbox_id: str,
+        path: str = "",
+        *,
+        depth: int = MAX_DEPTH,
+        patterns: Sequence[str] = (),
+        ignored_names: Sequence[str] = (),
+    ) -> FileWatch:
+        """What changes below a directory, as it changes: to be iterated over, at best as a context manager.
+
+        With patterns, only what one of them matches. Directories of an ignored name are told and not looked into.
+        """
+        request = watch_request(sandbox_id, path, depth, patterns, ignored_names)
+        return FileWatch(self._stub, request, reconnect_seconds=self._reconnect_seconds)
 
     def stat(self, sandbox_id: str, path: str = "") -> pb.FileInfo:
         """What a path is; a link is not followed."""
@@ -178,13 +220,3 @@ class FileCalls:
         request = pb.RemoveFileRequest(sandbox_id=sandbox_id, path=path)
         with translated():
             self._stub.RemoveFile(request, timeout=self._call_seconds)
-
-
-def _start_of_large(source: IO[bytes]) -> int | None:
-    """Where a file that is worth a transfer begins; None of a small one, or one that cannot be read again."""
-    if not source.seekable():
-        return None
-    start = source.tell()
-    size = source.seek(0, os.SEEK_END) - start
-    source.seek(start)
-    return start if size >= LARGE_BYTES else None

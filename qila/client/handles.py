@@ -120,7 +120,7 @@ class Exec(ExecStream):
 
         `on_event` is called with each event before the next one is taken.
         """
-        failures: list[QilaError] = []
+        failures: list[Exception] = []
         if stdin or self._takes_input:
             threading.Thread(target=self._write_all, args=[stdin, failures], daemon=True).start()
         collector = Collector(max_bytes=max_bytes)
@@ -147,7 +147,7 @@ class Exec(ExecStream):
                 )
             return self._writer
 
-    def _write_all(self, data: bytes, failures: list[QilaError]) -> None:
+    def _write_all(self, data: bytes, failures: list[Exception]) -> None:
         try:
             self.write_stdin(data)
             self.close_stdin()
@@ -155,6 +155,9 @@ class Exec(ExecStream):
             # A program may end without reading all.
             if error.reason != EXEC_ENDED:
                 failures.append(error)
+        except ValueError as error:
+            # The input was closed: by the caller before, or by `close` while this waited for room.
+            failures.append(error)
 
     def _ended(self) -> pb.ExecEnded:
         if self.ended is None:

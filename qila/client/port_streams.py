@@ -25,6 +25,18 @@ _WAITING_CHUNKS: Final = 4
 _MAX_CONNECTIONS: Final = 64
 
 
+def header_message(sandbox_id: str, port: int) -> pb.ConnectPortRequest:
+    """The first message of a connection."""
+    return pb.ConnectPortRequest(header=pb.PortHeader(sandbox_id=sandbox_id, port=port))
+
+
+def chunk_messages(data: bytes) -> Iterator[pb.ConnectPortRequest]:
+    """Bytes for the program, as messages carry them."""
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield pb.ConnectPortRequest(chunk=bytes(view[start : start + CHUNK_BYTES]))
+
+
 class PortStream:
     """One connection to a program: bytes both ways, each with an end of its own. A context manager.
 
@@ -34,12 +46,17 @@ class PortStream:
     def __init__(self, stub: GatewayServiceStub, sandbox_id: str, port: int) -> None:
         self._requests: queue.Queue[pb.ConnectPortRequest | None] = queue.Queue(_WAITING_CHUNKS)
         self._done = threading.Event()
-        self._requests.put(pb.ConnectPortRequest(header=pb.PortHeader(sandbox_id=sandbox_id, port=port)))
+        self._requests.put(header_message(sandbox_id, port))
         # The stubs name no public type for a call that is iterated over and cancelled.
         self._call: Any = stub.ConnectPort(iter(self._requests.get, None))
         self._call.add_callback(self._done.set)
-        with translated():
-            next(self._call)
+        try:
+            with translated():
+                next(self._call)
+        except BaseException:
+            # The thread that waits for more to send would wait for ever.
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -53,9 +70,8 @@ class PortStream:
         Raises:
             QilaError: the connection is gone; what broke it.
         """
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            self._put(pb.ConnectPortRequest(chunk=bytes(view[start : start + CHUNK_BYTES])))
+        for message in chunk_messages(data):
+            self._put(message)
 
     def end(self) -> None:
         """Sends nothing more; what the program says still comes."""
@@ -125,16 +141,18 @@ class Forwarder:
         self._listener.close()
 
     def _serve_one(self, client: socket.socket) -> None:
+        gone = threading.Event()
         try:
             with client, self._connect() as program:
-                uplink = threading.Thread(target=_send_all, args=(client, program), daemon=True)
+                uplink = threading.Thread(target=_send_all, args=(client, program, gone), daemon=True)
                 uplink.start()
                 while data := program.receive():
                     client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
                 uplink.join()
         except QilaError as error:
-            self._report(error)
+            if not gone.is_set():
+                self._report(error)
         except OSError:
             # The local client has gone; the program sees its connection close.
             return
@@ -155,12 +173,17 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def _send_all(client: socket.socket, program: PortStream) -> None:
-    # What breaks the connection is told by the side that receives.
-    with contextlib.suppress(OSError, QilaError, grpc.RpcError):
-        for data in _chunks(client):
-            program.send(data)
-        program.end()
+def _send_all(client: socket.socket, program: PortStream, gone: threading.Event) -> None:
+    try:
+        # What breaks the connection is told by the side that receives.
+        with contextlib.suppress(QilaError, grpc.RpcError):
+            for data in _chunks(client):
+                program.send(data)
+            program.end()
+    except OSError:
+        # A program that says nothing would hold the connection for ever.
+        gone.set()
+        program.close()
 
 
 def _chunks(client: socket.socket) -> Iterator[bytes]:

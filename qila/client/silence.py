@@ -28,17 +28,18 @@ class SilenceWatch:
         self._heard = time.monotonic()
 
     def start(self) -> None:
-        """From now on the gateway is known to tell heartbeats. A repeat does nothing."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look, name="qila-silence", daemon=True)
+        """From now on the gateway is known to tell heartbeats. A repeat does nothing, unless it was stopped."""
+        if self._thread is None or self._stopped.is_set():
+            self._stopped = threading.Event()
+            self._thread = threading.Thread(target=self._look, args=[self._stopped], name="qila-silence", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
         """Nothing more is expected."""
         self._stopped.set()
 
-    def _look(self) -> None:
-        while not self._stopped.wait(max(self._heard + self._seconds - time.monotonic(), 0.01)):
+    def _look(self, stopped: threading.Event) -> None:
+        while not stopped.wait(max(self._heard + self._seconds - time.monotonic(), 0.01)):
             if time.monotonic() - self._heard >= self._seconds:
                 self._break_off()
                 # The next connection has its own time.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import tarfile
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -15,11 +17,13 @@ import grpc
 from qila.client.errors import QilaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 
 CHUNK_BYTES: Final = 64 << 10
 # A sandbox sends no longer headers than this; whoever does wants to fill our memory.
 _LONGEST_READ: Final = 1 << 20
+_MOST_MEMBERS: Final = 20_000
+_DEEPEST: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +78,50 @@ def unpack(chunks: Iterable[bytes], directory: Path) -> None:
     Files, directories and links that stay in the tree are taken; anything else, and a path that leads out of it, is
     refused (tarfile.TarError).
     """
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".qila-") as scratch:
-        packed, made = Path(scratch) / "archive", Path(scratch) / "tree"
-        with packed.open("wb") as file:
+    with _scratch(directory) as scratch:
+        with scratch.archive.open("wb") as file:
             file.writelines(chunks)
-        made.mkdir()
-        with _Bounded(io.FileIO(packed)) as bounded, tarfile.open(fileobj=bounded, mode="r:") as opened:
-            _extract(opened, made)
-        made.rename(directory)
+        scratch.finish(directory)
+
+
+async def async_unpack(chunks: AsyncIterable[bytes], directory: Path) -> None:
+    """The same, of what comes asynchronously."""
+    with _scratch(directory) as scratch:
+        with scratch.archive.open("wb") as file:
+            async for chunk in chunks:
+                await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(scratch.finish, directory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scratch:
+    """A place beside a directory that is to be: where its archive is, and where its files go."""
+
+    archive: Path
+    tree: Path
+
+    def finish(self, directory: Path) -> None:
+        self.tree.mkdir()
+        try:
+            with _Bounded(io.FileIO(self.archive)) as bounded, tarfile.open(fileobj=bounded, mode="r:") as opened:
+                _extract(opened, self.tree)
+        except (ValueError, RecursionError, FileExistsError, NotADirectoryError) as error:
+            # The library's own words for some headers that are none; and what is there twice, or below a file or link.
+            raise tarfile.ExtractError(f"a member that cannot be made: {error}") from error
+        self.tree.rename(directory)
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[_Scratch]:
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".qila-") as name:
+        yield _Scratch(archive=Path(name) / "archive", tree=Path(name) / "tree")
 
 
 def _extract(opened: tarfile.TarFile, directory: Path) -> None:
     links: list[tuple[Path, str]] = []
-    for member in opened:
+    for count, member in enumerate(opened):
+        if count == _MOST_MEMBERS:
+            raise tarfile.ExtractError(f"more than {_MOST_MEMBERS} members")
         path = directory.joinpath(*_parts_of(member.name))
         if member.issym():
             _check_link(member)
@@ -100,9 +135,10 @@ def _extract(opened: tarfile.TarFile, directory: Path) -> None:
             path.chmod(0o755 if member.mode & 0o100 else 0o644)
         else:
             raise tarfile.ExtractError(f"{member.name[:200]!r}: neither a file nor a directory nor a link")
-    # Last of all, so that nothing can be written through one.
-    for path, target in links:
+    # Last of all, and behind every directory, so that nothing can be made through one: not another link either.
+    for path, _ in links:
         path.parent.mkdir(parents=True, exist_ok=True)
+    for path, target in links:
         path.symlink_to(target)
 
 
@@ -110,6 +146,8 @@ def _parts_of(name: str) -> list[str]:
     parts = name.split("/")
     if "\0" in name or {"", ".", ".."} & set(parts):
         raise tarfile.ExtractError(f"{name[:200]!r}: a path that leads out of the tree")
+    if len(parts) > _DEEPEST:
+        raise tarfile.ExtractError(f"{name[:200]!r}…: deeper than {_DEEPEST} levels")
     return parts
 
 

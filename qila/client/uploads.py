@@ -1,19 +1,20 @@
-"""Uploads that go on where they broke off."""
+"""Uploads that go on where they broke off. What both clients decide alike stands in `Upload` and `Stream`."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from qila.client.errors import QilaError, UnavailableError
+from qila.client.position import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 2.0
 Response = TypeVar("Response")
 
 
@@ -45,6 +46,36 @@ class Stream:
             raise
 
 
+class Upload:
+    """One upload, over as many attempts as it takes, for so many seconds without a byte more.
+
+    Attributes:
+        transfer: the id under which the sandbox holds what came.
+        offset: where the next attempt begins.
+    """
+
+    def __init__(self, reconnect_seconds: float) -> None:
+        self.transfer = secrets.token_hex(16)
+        self.offset = 0
+        self._patience = Patience(reconnect_seconds)
+
+    def pause_after(self, error: QilaError) -> float:
+        """Seconds until the next attempt; raises the error if there is none."""
+        # FILE_BUSY: the stream that was lost has not ended on the other side.
+        if not isinstance(error, UnavailableError) and error.reason != "FILE_BUSY":
+            raise error
+        pause = self._patience.next_pause()
+        if pause is None:
+            raise error
+        return pause
+
+    def resume(self, held: int) -> None:
+        """Takes what the sandbox says that it holds."""
+        if held > self.offset:
+            self._patience.progressed()
+        self.offset = held
+
+
 def attempt(send: Callable[[str, Stream], Response], transfer: str, stream: Stream) -> Response:
     """Sends a stream once; what its source raised is raised here."""
     try:
@@ -72,25 +103,42 @@ def upload(
         reconnect_seconds: how long to go on without a byte more.
         pause: waits so many seconds.
     """
-    transfer = secrets.token_hex(16)
-    offset = 0
-    deadline, seconds = time.monotonic() + reconnect_seconds, _FIRST_PAUSE_S
+    state = Upload(reconnect_seconds)
     while True:
         try:
-            return attempt(send, transfer, Stream(chunks(), offset))
-        except UnavailableError:
-            if time.monotonic() >= deadline:
-                raise
+            return attempt(send, state.transfer, Stream(chunks(), state.offset))
         except QilaError as error:
-            # The stream that was lost has not ended on the other side.
-            if error.reason != "FILE_BUSY" or time.monotonic() >= deadline:
-                raise
+            seconds = state.pause_after(error)
         pause(seconds)
-        seconds = min(seconds * 2, _LONGEST_PAUSE_S)
+        with suppress(UnavailableError):
+            state.resume(held(state.transfer))
+
+
+async def async_attempt(send: Callable[[str, Stream], Awaitable[Response]], transfer: str, stream: Stream) -> Response:
+    """Sends a stream once, as `attempt` does: grpc.aio cancels a call whose source raised."""
+    try:
+        return await send(transfer, stream)
+    except (QilaError, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if stream.failure is not None and not (task is not None and task.cancelling()):
+            raise stream.failure from None
+        raise
+
+
+async def async_upload(
+    chunks: Callable[[], Iterable[bytes]],
+    send: Callable[[str, Stream], Awaitable[Response]],
+    held: Callable[[str], Awaitable[int]],
+    *,
+    reconnect_seconds: float,
+) -> Response:
+    """The same as `upload`, of the asynchronous client."""
+    state = Upload(reconnect_seconds)
+    while True:
         try:
-            there = held(transfer)
-        except UnavailableError:
-            continue
-        if there > offset:
-            deadline, seconds = time.monotonic() + reconnect_seconds, _FIRST_PAUSE_S
-        offset = there
+            return await async_attempt(send, state.transfer, Stream(chunks(), state.offset))
+        except QilaError as error:
+            seconds = state.pause_after(error)
+        await asyncio.sleep(seconds)
+        with suppress(UnavailableError):
+            state.resume(await held(state.transfer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ class Session:
         self._sandbox_id = sandbox_id
         self._made = ""
         self._making = anyio.Lock()
+        self._turns: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def sandbox(self) -> str:
         """Its id; makes it if there is none. QilaError."""
@@ -28,6 +30,10 @@ class Session:
             if not self._sandbox_id:
                 self._made = self._sandbox_id = (await self.client.create()).id
             return self._sandbox_id
+
+    def turn(self, name: str) -> anyio.Lock:
+        """Held while a file of that name is written and run: another call would run what this one wrote."""
+        return self._turns[name]
 
     async def remove(self) -> None:
         """Removes the sandbox, if this session made it."""

@@ -18,12 +18,14 @@ from qila.cli.diffs import as_text
 from qila.client import ExecOptions, QilaError, UnavailableError
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.mcp.planning import Dependencies, PlanError, plan
-from qila.mcp.running import RunReport, run
+from qila.mcp.running import MAX_RESULT_BYTES, RunReport, run
 from qila.mcp.session import Session
 
 MAX_TEXT_BYTES: Final = 1 << 20
 MAX_DOCUMENT_BYTES: Final = 4 << 20
 MAX_WRITE_CHARACTERS: Final = 16 << 20
+# Of a listing, beside the names.
+_ROW_BYTES: Final = 60
 _SNIPPETS: Final = {
     "python": "snippet.py",
     "javascript": "snippet.js",
@@ -59,6 +61,14 @@ class FileRow:
     kind: str
     size: int
     link_target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The names in a directory, sorted; `left_out` are as many more as a model is not asked to read."""
+
+    files: list[FileRow]
+    left_out: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +112,21 @@ async def run_code(
 ) -> RunReport:
     """Run a program in the sandbox. The packages that it imports are found and installed by themselves.
 
-    It runs in the workspace, where earlier files are, without a network but for the package registries.
+    It runs in the workspace, where earlier files are, without a network but for the package registries. Calls for the
+    same language run one after the other.
     """
-    with told():
-        session = ctx.request_context.lifespan_context
-        sandbox, name = await session.sandbox(), _SNIPPETS[language]
-        await session.client.put(sandbox, name, io.BytesIO(_encoded(code)))
-    return await run_program(
-        ctx=ctx,
-        file=name,
-        args=args,
-        stdin=stdin,
-        install_missing=install_missing,
-        timeout_seconds=timeout_seconds,
-    )
+    session, name = ctx.request_context.lifespan_context, _SNIPPETS[language]
+    async with session.turn(name):
+        with told():
+            await session.client.put(await session.sandbox(), name, io.BytesIO(_encoded(code)))
+        return await run_program(
+            ctx=ctx,
+            file=name,
+            args=args,
+            stdin=stdin,
+            install_missing=install_missing,
+            timeout_seconds=timeout_seconds,
+        )
 
 
 async def run_program(
@@ -185,15 +196,20 @@ async def list_files(
     *,
     ctx: SessionContext,
     path: Annotated[str, Field(description="A directory; the workspace itself if left out.", max_length=4096)] = "",
-) -> list[FileRow]:
+) -> Listing:
     """List a directory of the workspace."""
     with told():
         session = ctx.request_context.lifespan_context
         found = await session.client.ls(await session.sandbox(), path)
-    return [
-        FileRow(name=file.name, kind=_KINDS.get(file.kind, "other"), size=file.size, link_target=file.link_target)
-        for file in found
-    ]
+    rows: list[FileRow] = []
+    left = MAX_RESULT_BYTES
+    for file in found:
+        left -= _ROW_BYTES + len(file.name.encode()) + len(file.link_target.encode())
+        if left < 0:
+            break
+        kind = _KINDS.get(file.kind, "other")
+        rows.append(FileRow(name=file.name, kind=kind, size=file.size, link_target=file.link_target))
+    return Listing(files=rows, left_out=len(found) - len(rows))
 
 
 async def dependencies(

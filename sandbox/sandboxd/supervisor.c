@@ -1,9 +1,11 @@
 /* A supervisor: root, and the parent of one program and of all its orphans, which can neither kill nor leave it.
 
-   The first process starts it before it is needed. Standard input is a socket to the first process, standard output and
-   standard error are the program's pipes. From the first process comes one order (`struct order`, with the program's own
-   input or terminal if it has one, then its texts), then at any time a demand (`struct demand`): kill, or signal. To it
-   go reports (`struct report`). It exits when no process of the lineage is left.
+   The first process starts it before it is needed, and it forks the leader before it is needed: what becomes the program
+   waits for the order itself, with all behind it that is the same for every program. Standard input is a socket to the
+   first process, standard output and standard error are the program's pipes. From the first process comes one order
+   (`struct order`, with the program's own input or terminal if it has one, then its texts), which the leader reads, then
+   at any time a demand (`struct demand`): kill, or signal, which is read here. To it go reports (`struct report`). It
+   exits when no process of the lineage is left.
 
    It is in C because a program's start is what everybody waits for: a Python process takes milliseconds to fork, to
    forget itself and to be forgotten, and this one takes a tenth of one. Nothing of what programs say is read here; of
@@ -57,7 +59,7 @@ struct demand {
 /* Nobody's: who has it as real id may signal nobody by that. */
 enum { NO_USER = 65533 };
 
-enum stage { PREPARING, DIRECTORY, PROGRAM };
+enum stage { PREPARING, DIRECTORY, PROGRAM, TAKEN };
 enum kind { STARTED = 1, FAILED, LEADER, SWEPT };
 
 /* STARTED: process id. FAILED: errno, stage. LEADER: wait status, whether the sweep killed it. SWEPT: nobody left. */
@@ -65,15 +67,19 @@ struct report {
     int32_t kind, value, detail;
 };
 
-struct failure {
-    int32_t error, stage;
+/* What the leader says of itself: that it has taken its order, with the order's user as `value`; or at which stage it
+   failed, with the errno. */
+struct news {
+    int32_t value, stage;
 };
 
 static pid_t leader;
 static uint32_t user;
-static bool leader_ended, sweeping, childless;
-/* Closes by itself when the leader's exec succeeds; -1 when that is known. */
-static int exec_failure = -1;
+static bool leader_ended, order_taken, sweeping, childless;
+/* Where the leader says it. Closes by itself when its exec succeeds; -1 when that is known. */
+static int leader_news = -1;
+/* When its start is to be told. */
+static struct timespec due;
 
 static void tell(enum kind kind, int value, int detail) {
     struct report report = {kind, value, detail};
@@ -114,9 +120,13 @@ static bool read_order(struct order *order, int *descriptor) {
 
 /* The leader: from the fork to the program. */
 
+static void say(int report, int value, enum stage stage) {
+    struct news news = {value, stage};
+    (void)!write(report, &news, sizeof news);
+}
+
 static void fail(int report, enum stage stage) {
-    struct failure failure = {errno, stage};
-    (void)!write(report, &failure, sizeof failure);
+    say(report, errno, stage);
     _exit(127);
 }
 
@@ -163,34 +173,16 @@ static void execute(char **arguments, char **environment) {
     errno = path == NULL ? ENOMEM : failure;
 }
 
-/* Puts the standard three in their places, in a session of its own. The program's two pipes stand there already; in
-   the place of the socket to the first process comes the program's input, or what has nothing to say. */
-static bool arrange(uint32_t flags, int descriptor) {
-    int input = descriptor >= 0 ? descriptor : open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (setsid() < 0 || input < 0 || dup2(input, STDIN_FILENO) < 0)
+/* Puts the standard three in their places. The program's two pipes stand there already; in the place of the socket to
+   the first process comes the program's input, or what has nothing to say. */
+static bool arrange(uint32_t flags, int input) {
+    if (dup2(input, STDIN_FILENO) < 0)
         return false;
     if ((flags & TERMINAL) != 0
         && (ioctl(input, TIOCSCTTY, 0) < 0 || dup2(input, STDOUT_FILENO) < 0 || dup2(input, STDERR_FILENO) < 0))
         return false;
-    return close(input) == 0 && ((flags & MERGED) == 0 || dup2(STDOUT_FILENO, STDERR_FILENO) >= 0);
+    return (flags & MERGED) == 0 || dup2(STDOUT_FILENO, STDERR_FILENO) >= 0;
 }
-
-static void lead(const struct order *order, char **texts, int descriptor, int report) {
-    sigset_t none;
-    struct rlimit no_core = {0, 0};
-    sigemptyset(&none);
-    if (!arrange(order->flags, descriptor) || !raise_oom_score() || setrlimit(RLIMIT_CORE, &no_core) < 0
-        || ((order->flags & BACKGROUND) != 0 && setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY) < 0)
-        || !become(order->user)
-        || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-        fail(report, PREPARING);
-    if (chdir(texts[0]) < 0)
-        fail(report, DIRECTORY);
-    execute(texts + 1, texts + 1 + order->arguments + 1);
-    fail(report, PROGRAM);
-}
-
-/* The start. */
 
 /* Where each text begins: the directory, the arguments, NULL, the variables, NULL. */
 static char **divide(const struct order *order, char *text) {
@@ -208,55 +200,99 @@ static char **divide(const struct order *order, char *text) {
     return texts;
 }
 
-/* Waits for the order and forks the leader. */
-static bool launch(void) {
+/* Waits for the order, and divides its texts; `descriptor` is what came beside it, or -1. Returns NULL with errno. */
+static char **take_order(struct order *order, int *descriptor) {
+    /* Without the first process nobody waits for us. */
+    if (!read_order(order, descriptor))
+        _exit(0);
+    errno = E2BIG;
+    if (order->size > MAXIMUM_TEXT || order->arguments < 1 || order->arguments > MAXIMUM_TEXTS
+        || order->variables > MAXIMUM_TEXTS
+        || (*descriptor >= 0) != ((order->flags & (INPUT | TERMINAL)) != 0))
+        return NULL;
+    char *text = malloc(order->size + 1);
+    if (text != NULL && !read_whole(text, order->size))
+        _exit(0);
+    errno = text == NULL ? ENOMEM : EINVAL;
+    return text == NULL ? NULL : divide(order, text);
+}
+
+/* As long as it has no order it is root, nobody in the sandbox can reach it, and it goes with its supervisor. */
+static void lead(pid_t supervisor, int report) {
     struct order order;
     int descriptor;
-    if (!read_order(&order, &descriptor))
-        return false;
-    char *text = NULL, **texts = NULL;
+    sigset_t none;
+    struct rlimit no_core = {0, 0};
+    sigemptyset(&none);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != supervisor)
+        _exit(0);
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (setsid() < 0 || nothing < 0 || !raise_oom_score() || setrlimit(RLIMIT_CORE, &no_core) < 0)
+        fail(report, PREPARING);
+    char **texts = take_order(&order, &descriptor);
+    if (texts == NULL)
+        fail(report, PREPARING);
+    /* From here on others may stop it: who kills it must not wait for it. */
+    say(report, (int)order.user, TAKEN);
+    if (!arrange(order.flags, descriptor >= 0 ? descriptor : nothing)
+        || ((order.flags & BACKGROUND) != 0 && setpriority(PRIO_PROCESS, 0, LOWEST_PRIORITY) < 0)
+        || !become(order.user)
+        || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        fail(report, PREPARING);
+    if (chdir(texts[0]) < 0)
+        fail(report, DIRECTORY);
+    execute(texts + 1, texts + 1 + order.arguments + 1);
+    fail(report, PROGRAM);
+}
+
+/* The start. */
+
+static bool fork_leader(void) {
     int ends[2];
-    user = order.user;
-    bool fits = order.size <= MAXIMUM_TEXT && order.arguments >= 1 && order.arguments <= MAXIMUM_TEXTS
-                && order.variables <= MAXIMUM_TEXTS
-                && (descriptor >= 0) == ((order.flags & (INPUT | TERMINAL)) != 0);
-    errno = E2BIG;
-    if (fits && (text = malloc(order.size + 1)) != NULL) {
-        if (!read_whole(text, order.size))
-            return false;
-        texts = divide(&order, text);
-        errno = texts == NULL ? EINVAL : 0;
-    }
-    if (texts == NULL || pipe2(ends, O_CLOEXEC) < 0 || (leader = fork()) < 0) {
+    pid_t own = getpid();
+    if (pipe2(ends, O_CLOEXEC) < 0 || (leader = fork()) < 0) {
         tell(FAILED, errno, PREPARING);
         return false;
     }
-    if (leader == 0)
-        lead(&order, texts, descriptor, ends[1]);
-    exec_failure = ends[0];
+    if (leader == 0) {
+        close(ends[0]);
+        lead(own, ends[1]);
+    }
+    leader_news = ends[0];
     close(ends[1]);
     /* Held here too, they would not end with the program. */
     close(STDOUT_FILENO);
     close(STDERR_FILENO);
-    if (descriptor >= 0)
-        close(descriptor);
-    free(texts);
-    free(text);
     return true;
 }
 
-/* Learns how the exec went. Does not wait if the pipe is ready or the leader dead. */
-static void settle_exec(void) {
-    struct failure failure;
-    if (exec_failure < 0)
+static void note_order(int32_t of_user) {
+    order_taken = true;
+    user = (uint32_t)of_user;
+    clock_gettime(CLOCK_MONOTONIC, &due);
+    due.tv_nsec += UNTOLD_NANOSECONDS;
+}
+
+/* Hears the next that the leader says. Does not wait if there is something, or the leader dead. */
+static void hear_leader(void) {
+    struct news news;
+    ssize_t count = read(leader_news, &news, sizeof news);
+    if (count == sizeof news && news.stage == TAKEN) {
+        note_order(news.value);
         return;
-    ssize_t count = read(exec_failure, &failure, sizeof failure);
-    close(exec_failure);
-    exec_failure = -1;
-    if (count == sizeof failure) {
-        leader_ended = true;
-        tell(FAILED, failure.error, failure.stage);
     }
+    close(leader_news);
+    leader_news = -1;
+    if (count == sizeof news) {
+        leader_ended = true;
+        tell(FAILED, news.value, news.stage);
+    }
+}
+
+/* Learns how the exec went. */
+static void settle_exec(void) {
+    while (leader_news >= 0)
+        hear_leader();
 }
 
 /* The ends. */
@@ -268,7 +304,8 @@ static void reap(void) {
         if (process != leader)
             continue;
         settle_exec();
-        if (!leader_ended)
+        /* One that never had an order was nobody's. */
+        if (!leader_ended && order_taken)
             tell(LEADER, status, sweeping && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         leader_ended = true;
     }
@@ -456,33 +493,31 @@ static void prepare(void) {
 }
 
 /* What is left of the time before the start is told. */
-static struct timespec left_until(const struct timespec *due) {
+static struct timespec left_until_due(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t left = (int64_t)(due->tv_sec - now.tv_sec) * SECOND + due->tv_nsec - now.tv_nsec;
+    int64_t left = (int64_t)(due.tv_sec - now.tv_sec) * SECOND + due.tv_nsec - now.tv_nsec;
     return (struct timespec){0, left > 0 ? left : 0};
 }
 
 int main(void) {
     sigset_t none;
-    struct timespec due;
     sigemptyset(&none);
     prepare();
-    if (!launch())
+    if (!fork_leader())
         return 0;
-    clock_gettime(CLOCK_MONOTONIC, &due);
-    due.tv_nsec += UNTOLD_NANOSECONDS;
     for (bool is_told_of = false; !childless;) {
-        struct pollfd ready[2] = {{FIRST_PROCESS, POLLIN, 0}, {exec_failure, POLLIN, 0}};
-        struct timespec left = left_until(&due);
-        bool is_to_tell = exec_failure < 0 && !leader_ended && !is_told_of;
+        /* What comes before the leader has taken its order is the order. */
+        struct pollfd ready[2] = {{order_taken ? FIRST_PROCESS : -1, POLLIN, 0}, {leader_news, POLLIN, 0}};
+        struct timespec left = left_until_due();
+        bool is_to_tell = order_taken && leader_news < 0 && !leader_ended && !is_told_of;
         int count = ppoll(ready, 2, is_to_tell ? &left : NULL, &none);
         if (count > 0 && ready[1].revents != 0)
-            settle_exec();
+            hear_leader();
         if (count > 0 && ready[0].revents != 0)
             obey();
         reap();
-        left = left_until(&due);
+        left = left_until_due();
         if (is_to_tell && !leader_ended && left.tv_nsec == 0) {
             is_told_of = true;
             tell(STARTED, leader, 0);

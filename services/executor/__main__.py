@@ -76,7 +76,7 @@ async def main(config: ExecutorConfig) -> None:
             ServerConfig(address=f"unix:{config.run_directory / 'executor.sock'}", service_names=(SERVICE_NAME,)),
             [lambda server: executor_pb2_grpc.add_ExecutorServiceServicer_to_server(servicer, server)],
         )
-        await serve(server)
+        await serve(server, companions=[servicer.run_streams])
 
 
 def _lock(config: ExecutorConfig) -> TextIO:

@@ -145,8 +145,8 @@ class OldAgentError(ExecutorError):
 
     def __str__(self) -> str:
         return (
-            f"sandbox {self.sandbox_id} was made from an image that has no input, terminals, merged output or idle "
-            "timeout; make a new sandbox"
+            f"sandbox {self.sandbox_id} was made from an image that has no input, terminals, merged output, idle "
+            "timeout or watches; make a new sandbox"
         )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc.aio
 
 from qila.executor.v1 import executor_pb2 as pb
 from services.executor import errors, files, trees
+from services.executor.file_watch_wire import pack_watch_event, unpack_watch
+from services.executor.file_watches import watch
 from services.executor.file_wire import (
     USERS,
     UploadStream,
@@ -174,6 +176,14 @@ class FileServicer:
             path = check_path(request.path, empty_allowed=True)
             sandbox = await self._sandboxes.ready(request.sandbox_id)
             return pb.StatFileResponse(file=pack_file_info(await files.stat(sandbox.agent, path=path)))
+
+    async def WatchFiles(self, request: pb.WatchFilesRequest, context: Context) -> AsyncIterator[pb.WatchFilesResponse]:
+        """See the proto."""
+        with wire_errors():
+            events = watch(self._sandboxes, request.sandbox_id, unpack_watch(request))
+            async with aclosing(events):
+                async for event in events:
+                    yield pack_watch_event(event)
 
     async def MoveFile(self, request: pb.MoveFileRequest, context: Context) -> pb.MoveFileResponse:
         """See the proto."""

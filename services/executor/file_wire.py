@@ -12,7 +12,7 @@ MAX_POSITION = 1 << 63
 _MAX_COUNT = (1 << 32) - 1
 
 USERS = {pb.USER_UNSPECIFIED: "program", pb.USER_PROGRAM: "program", pb.USER_INSTALL: "install"}
-_FILE_KINDS = {
+FILE_KINDS = {
     "file": pb.FILE_KIND_FILE,
     "directory": pb.FILE_KIND_DIRECTORY,
     "link": pb.FILE_KIND_LINK,
@@ -116,7 +116,7 @@ def pack_file_info(row: files.FileInfo) -> pb.FileInfo:
     """A row of a listing."""
     return pb.FileInfo(
         name=row.name,
-        kind=_FILE_KINDS.get(row.kind, pb.FILE_KIND_OTHER),
+        kind=FILE_KINDS.get(row.kind, pb.FILE_KIND_OTHER),
         size=row.size,
         mtime_ns=row.mtime_ns,
         executable=row.executable,

@@ -32,12 +32,13 @@ MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _STREAMS = {"stdout": pb.STREAM_STDOUT, "stderr": pb.STREAM_STDERR, "terminal": pb.STREAM_TERMINAL}
 
 
-async def watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncIterator[pb.ProcessEvent]:
+async def watch(sandbox: Sandbox, process: Process, offsets: pb.Offsets) -> AsyncGenerator[pb.ProcessEvent, None]:
     """Events of a process. What runs keeps the sandbox in use; who reads what has ended needs no container."""
     try:
         wanted = {"stdout": offsets.stdout, "stderr": offsets.stderr, "terminal": offsets.terminal}
-        async for event in sandbox.processes.watch(process, wanted):
-            yield pack_event(event)
+        async with aclosing(sandbox.processes.watch(process, wanted)) as events:
+            async for event in events:
+                yield pack_event(event)
     finally:
         sandbox.touch()
 
@@ -102,16 +103,23 @@ async def unpack_stdin_header(requests: AsyncIterator[pb.WriteStdinRequest]) -> 
 
 async def write_stdin(writer: StdinWriter, requests: AsyncIterator[pb.WriteStdinRequest]) -> AsyncGenerator[int, None]:
     """Has a writer write what comes, up to the end or to where the stream stops; yields how far the input came."""
-    yield await writer.begin()
-    async with aclosing(_while_writing(writer, requests)) as parts:
-        async for request in parts:
-            match request.WhichOneof("part"):
+    told = await writer.begin()
+    yield told
+    async with aclosing(_while_writing(writer, requests, told)) as parts:
+        async for part in parts:
+            if isinstance(part, int):
+                yield part
+                continue
+            match part.WhichOneof("part"):
                 case "chunk":
-                    if len(request.chunk.data) > MAX_INPUT_CHUNK_BYTES:
+                    if len(part.chunk.data) > MAX_INPUT_CHUNK_BYTES:
                         raise InvalidFieldError("chunk.data", f"must be at most {MAX_INPUT_CHUNK_BYTES} bytes")
-                    yield await writer.write(request.chunk.offset, request.chunk.data)
+                    before = writer.following
+                    await writer.write(part.chunk.offset, part.chunk.data)
+                    if writer.following == before:
+                        yield writer.accepted
                 case "end":
-                    yield await writer.end(request.end.offset)
+                    yield await writer.end(part.end.offset)
                     return
                 case "header":
                     raise InvalidFieldError("header", "must come once, in the first message")
@@ -120,25 +128,36 @@ async def write_stdin(writer: StdinWriter, requests: AsyncIterator[pb.WriteStdin
 
 
 async def _while_writing(
-    writer: StdinWriter, requests: AsyncIterator[pb.WriteStdinRequest]
-) -> AsyncGenerator[pb.WriteStdinRequest, None]:
-    """Messages as they come, until the stream stops; whoever may not write any more is not waited for."""
+    writer: StdinWriter, requests: AsyncIterator[pb.WriteStdinRequest], told: int
+) -> AsyncGenerator[pb.WriteStdinRequest | int, None]:
+    """Messages as they come, until the stream stops, and between them how far the input came; whoever may not write any
+    more is not waited for.
+    """  # noqa: D205 - one sentence
     lost = asyncio.ensure_future(writer.lost())
+    request = asyncio.ensure_future(_next(requests))
+    progress = asyncio.ensure_future(writer.acknowledged(told))
     try:
         while True:
-            request = asyncio.ensure_future(_next(requests))
-            try:
-                await asyncio.wait((request, lost), return_when=asyncio.FIRST_COMPLETED)
-                if lost.done():
-                    raise lost.result()
+            await asyncio.wait((request, progress, lost), return_when=asyncio.FIRST_COMPLETED)
+            if lost.done():
+                raise lost.result()
+            if progress.done():
+                told = await progress
+                progress = asyncio.ensure_future(writer.acknowledged(told))
+                yield told
+            if request.done():
                 message = await request
-            finally:
-                request.cancel()
-            if message is None:
-                return
-            yield message
+                if message is None:
+                    break
+                yield message
+                request = asyncio.ensure_future(_next(requests))
+        while told < writer.following:
+            told = await writer.acknowledged(told)
+            yield told
     finally:
-        lost.cancel()
+        for waiting in (lost, request, progress):
+            waiting.cancel()
+        await asyncio.gather(lost, request, progress, return_exceptions=True)
 
 
 async def _next(requests: AsyncIterator[pb.WriteStdinRequest]) -> pb.WriteStdinRequest | None:

@@ -6,7 +6,8 @@ import asyncio
 import datetime
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.executor.agent.frames import (
     text_field,
 )
 from services.executor.errors import (
+    AgentUnavailableError,
     LimitError,
     OffsetError,
     ProcessEndedError,
@@ -74,7 +76,6 @@ class ProcessTable:
         self._running: dict[str, Process] = {}
         self._ended = KeptProcesses()
         self._unstarted: list[Process] = []
-        self._forget: list[str] = []
         self._log = ProcessLog(directory.with_suffix(".jsonl"))
         self._recover()
 
@@ -111,12 +112,17 @@ class ProcessTable:
             raise LimitError("processes running in one sandbox", MAX_RUNNING)
         self._prune()
         self._log.write(process_id, "spec", vars(spec))
-        process = self._add(process_id, spec)
-        process.log_ids = structlog.contextvars.get_contextvars()
-        self._send_start(process)
+        try:
+            # First: the rest can be done while it starts. If it cannot be sent, it is when sandboxd is there again.
+            self._send_start(process_id, spec)
+        finally:
+            process = self._add(process_id, spec)
+            process.log_ids = structlog.contextvars.get_contextvars()
         return process
 
-    async def watch(self, process: Process, offsets: Mapping[str, int]) -> AsyncIterator[Started | Chunk | ProcessEnd]:
+    async def watch(
+        self, process: Process, offsets: Mapping[str, int]
+    ) -> AsyncGenerator[Started | Chunk | ProcessEnd, None]:
         """Events from the offsets on, until the end.
 
         OffsetError: one lies beyond the end of an ended stream. ProcessNotFoundError: its output is no longer kept.
@@ -215,7 +221,7 @@ class ProcessTable:
     def connected(self) -> None:
         """See ProcessEvents. Sends what was recorded, but could not be sent before."""
         for process in self._unstarted:
-            self._send_start(process)
+            self._send_start(process.id, process.spec)
             if process.verdict is not None:
                 self._send({"type": "cancel", "process": process.id})
 
@@ -252,7 +258,13 @@ class ProcessTable:
         process = self._processes.get(process_id)
         if process is not None and process.end is None:
             self._end(process, header)
-        self._send({"type": "forget", "process": process_id})
+        # Behind its watchers: they are waited for.
+        asyncio.get_running_loop().call_soon(self._let_forget, process_id)
+
+    def _let_forget(self, process_id: str) -> None:
+        # Without a connection there is nothing to say: the next one begins with what is kept here.
+        with suppress(AgentUnavailableError):
+            self._send({"type": "forget", "process": process_id})
 
     def disconnected(self) -> None:
         """See ProcessEvents."""
@@ -333,8 +345,8 @@ class ProcessTable:
         self._running.pop(process.id, None)
         self._ended.add(process)
 
-    def _send_start(self, process: Process) -> None:
-        self._send({"type": "start", "process": process.id, **process.spec.order(self._environment)})
+    def _send_start(self, process_id: str, spec: ProcessSpec) -> None:
+        self._send({"type": "start", "process": process_id, **spec.order(self._environment)})
 
     def _add(self, process_id: str, spec: ProcessSpec) -> Process:
         directory = self._directory / process_id

@@ -72,7 +72,10 @@ class Sandbox:
         self.socket_directory = settings.run_directory / "sb" / record.id
         self.lock = asyncio.Lock()
         self.running = False
+        self.removed = False
         self.users = 0
+        # They are no use of it.
+        self.watches = 0
         self.last_use = time.monotonic()
         self.processes = ProcessTable(
             record.id,
@@ -359,7 +362,13 @@ class Sandboxes:
 
     async def _remove(self, sandbox: Sandbox) -> None:
         sandbox_id = sandbox.record.id
-        await self._runtime.remove(sandbox_id)
+        # Said before its container goes: who watches it hears why.
+        sandbox.removed = True
+        try:
+            await self._runtime.remove(sandbox_id)
+        except BaseException:
+            sandbox.removed = False
+            raise
         self._sandboxes.pop(sandbox_id, None)
         sandbox.running = False
         sandbox.processes.lose("the sandbox was removed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -29,6 +29,7 @@ from services.executor.process_wire import (
 )
 from services.executor.profile import Limits
 from services.executor.quota import QuotaChoice
+from services.executor.run_stream import RunStreams
 from services.executor.runtime.port import Quota
 from services.executor.sandboxes import Sandbox, Sandboxes
 from services.executor.wire_errors import wire_errors
@@ -50,6 +51,7 @@ class ExecutorServicer(FileServicer, executor_pb2_grpc.ExecutorServiceServicer):
         self._sandboxes = sandboxes
         self._default_limits = default_limits
         self._quota = quota
+        self.run_streams = RunStreams(self.run)
 
     async def CreateSandbox(self, request: pb.CreateSandboxRequest, context: Context) -> pb.CreateSandboxResponse:
         """See the proto."""
@@ -88,20 +90,37 @@ class ExecutorServicer(FileServicer, executor_pb2_grpc.ExecutorServiceServicer):
     async def RunProcess(self, request: pb.RunProcessRequest, context: Context) -> AsyncIterator[pb.RunProcessResponse]:
         """See the proto."""
         with wire_errors():
-            if not is_process_id(request.process_id):
-                raise errors.InvalidFieldError("process_id", "must be 1 to 64 of [A-Za-z0-9_.-]")
-            spec = unpack_spec(request.spec)
-            sandbox = self._sandboxes.find(request.sandbox_id)
-            process = sandbox.processes.known(request.process_id, spec)
-            if process is None:
-                if spec.user == "install":
-                    self._sandboxes.space.check()
-                sandbox = await self._sandboxes.ready(request.sandbox_id)
-                if spec.needs_new_agent and sandbox.agent.protocol < INPUT_PROTOCOL:
-                    raise errors.OldAgentError(request.sandbox_id)
-                process = sandbox.processes.start(request.process_id, spec)
-            async for event in watch(sandbox, process, getattr(request, "from")):
-                yield pb.RunProcessResponse(event=event)
+            async with aclosing(self.run(request)) as events:
+                async for event in events:
+                    yield pb.RunProcessResponse(event=event)
+
+    async def RunProcesses(
+        self, request_iterator: AsyncIterator[pb.RunProcessesRequest], context: Context
+    ) -> AsyncIterator[pb.RunProcessesResponse]:
+        """See the proto. Answers are written by the runs themselves."""
+        with wire_errors():
+            await self.run_streams.serve(request_iterator, context.write)
+        nothing: tuple[pb.RunProcessesResponse, ...] = ()
+        for response in nothing:
+            yield response
+
+    async def run(self, request: pb.RunProcessRequest) -> AsyncGenerator[pb.ProcessEvent, None]:
+        """The events of a process, which is started or joined. Raises the executor's own errors."""
+        if not is_process_id(request.process_id):
+            raise errors.InvalidFieldError("process_id", "must be 1 to 64 of [A-Za-z0-9_.-]")
+        spec = unpack_spec(request.spec)
+        sandbox = self._sandboxes.find(request.sandbox_id)
+        process = sandbox.processes.known(request.process_id, spec)
+        if process is None:
+            if spec.user == "install":
+                self._sandboxes.space.check()
+            sandbox = await self._sandboxes.ready(request.sandbox_id)
+            if spec.needs_new_agent and sandbox.agent.protocol < INPUT_PROTOCOL:
+                raise errors.OldAgentError(request.sandbox_id)
+            process = sandbox.processes.start(request.process_id, spec)
+        async with aclosing(watch(sandbox, process, getattr(request, "from"))) as events:
+            async for event in events:
+                yield event
 
     async def AttachProcess(
         self, request: pb.AttachProcessRequest, context: Context

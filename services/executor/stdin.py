@@ -21,6 +21,9 @@ from services.executor.errors import (
 
 # What may wait in sandboxd; one that promises more room is not believed.
 MAX_WAITING_BYTES = 1 << 20
+_FRAME_BYTES = 64 << 10
+# To tell of each frame costs three services more than the frame.
+_STEP_BYTES = 256 << 10
 
 
 class Send(Protocol):
@@ -98,33 +101,48 @@ class StdinWriter:
         self._hangs_up = hangs_up
         if stdin.process_ended:
             raise ProcessEndedError(process_id)
+        # What sandboxd has not acknowledged; its first byte has the offset `_start`.
+        self._kept = bytearray()
+        self._start = stdin.accepted
         stdin.writer = self
         stdin.notify()
 
     async def begin(self) -> int:
         """Where the input goes on, once sandboxd has told and nothing of another writer is on its way."""
         await self._until(lambda: self._stdin.is_settled)
+        self._start = self._stdin.accepted
+        return self._start
+
+    @property
+    def accepted(self) -> int:
+        """How far sandboxd has the input."""
         return self._stdin.accepted
 
-    async def write(self, offset: int, data: bytes) -> int:
-        """Has sandboxd take bytes, when it has room, and returns how far the input came. Known bytes are passed over.
+    @property
+    def following(self) -> int:
+        """The offset of the next byte that nobody has written."""
+        return self._start + len(self._kept)
 
-        StdinGapError, StdinEndedError.
-        """
+    async def write(self, offset: int, data: bytes) -> None:
+        """Takes bytes, which go to sandboxd as it has room; waits while 1 MiB is not acknowledged. Known bytes are
+        passed over. StdinGapError, StdinEndedError.
+        """  # noqa: D205 - one sentence
         self._check()
-        stdin, last = self._stdin, offset + len(data)
-        if stdin.ended and last > stdin.accepted:
-            raise StdinEndedError(self._process_id, stdin.accepted)
-        if offset > stdin.accepted:
-            raise StdinGapError(offset, stdin.accepted)
-        while stdin.accepted < last:
-            if stdin.is_settled and stdin.window > stdin.accepted:
-                start = stdin.accepted
-                part = data[start - offset : stdin.window - offset]
-                stdin.sent = start + len(part)
-                self._send({"type": "input", "process": self._process_id, "offset": start}, part)
-            await self._until(lambda: stdin.accepted >= last or (stdin.is_settled and stdin.window > stdin.accepted))
-        return stdin.accepted
+        self._check_end(offset + len(data))
+        if offset > self.following:
+            raise StdinGapError(offset, self.following)
+        self._kept += data[self.following - offset :]
+        await self._until(lambda: len(self._kept) < MAX_WAITING_BYTES)
+
+    async def acknowledged(self, after: int) -> int:
+        """How far sandboxd has the input, as soon as that is well beyond `after`, or is all that was written."""
+
+        def holds() -> bool:
+            accepted = self._stdin.accepted
+            return accepted > after and (accepted >= after + _STEP_BYTES or accepted == self.following)
+
+        await self._until(holds)
+        return self._stdin.accepted
 
     async def end(self, offset: int) -> int:
         """Ends the input behind its last byte, which is what `offset` must say. A repeat is OK.
@@ -132,13 +150,13 @@ class StdinWriter:
         StdinGapError, StdinEndedError, InvalidFieldError.
         """
         self._check()
+        self._check_end(offset)
+        if offset > self.following:
+            raise StdinGapError(offset, self.following)
+        if offset < self.following:
+            raise InvalidFieldError("end.offset", f"must be {self.following}, which is how much has come")
+        await self._until(lambda: not self._kept)
         stdin = self._stdin
-        if stdin.ended and offset > stdin.accepted:
-            raise StdinEndedError(self._process_id, stdin.accepted)
-        if offset > stdin.accepted:
-            raise StdinGapError(offset, stdin.accepted)
-        if offset < stdin.accepted:
-            raise InvalidFieldError("end.offset", f"must be {stdin.accepted}, which is how much has come")
         while self._hangs_up and not stdin.ended:
             if stdin.is_settled and not stdin.end_sent:
                 stdin.end_sent = True
@@ -153,9 +171,29 @@ class StdinWriter:
         return error
 
     async def _until(self, holds: Callable[[], bool]) -> None:
+        self._push()
         while not holds():
             self._check()
             await self._stdin.changed.wait()
+            self._push()
+
+    def _push(self) -> None:
+        """Lets go of what sandboxd has, and sends what it has room for; again, what a lost connection took along."""
+        stdin = self._stdin
+        if stdin.writer is not self:
+            return
+        if stdin.accepted > self._start:
+            del self._kept[: stdin.accepted - self._start]
+            self._start = stdin.accepted
+        while stdin.is_known and stdin.sent < min(stdin.window, self.following):
+            first = stdin.sent
+            part = self._kept[first - self._start : min(stdin.window, first + _FRAME_BYTES) - self._start]
+            stdin.sent = first + len(part)
+            self._send({"type": "input", "process": self._process_id, "offset": first}, bytes(part))
+
+    def _check_end(self, last: int) -> None:
+        if self._stdin.ended and last > self._stdin.accepted:
+            raise StdinEndedError(self._process_id, self._stdin.accepted)
 
     def _check(self) -> None:
         error = self._error()

@@ -13,6 +13,7 @@ _FILE_CODES = {
     "not_found": ErrorCode.NOT_FOUND,
     "no_space": ErrorCode.RESOURCE_EXHAUSTED,
     "too_large": ErrorCode.RESOURCE_EXHAUSTED,
+    "watch_limit": ErrorCode.RESOURCE_EXHAUSTED,
     "invalid_path": ErrorCode.INVALID_ARGUMENT,
     "permission_denied": ErrorCode.PERMISSION_DENIED,
     "out_of_range": ErrorCode.OUT_OF_RANGE,

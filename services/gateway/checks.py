@@ -26,14 +26,14 @@ MAX_PREVIEW_SECONDS: Final = 24 * 3600
 DEFAULT_PREVIEW_SECONDS: Final = 3600
 MAX_PAGE_SIZE: Final = 1000
 _DEFAULT_PAGE_SIZE: Final = 100
-_MAX_TERMINAL_SIZE: Final = 4096
+MAX_TERMINAL_SIZE: Final = 4096
 _MAX_SIGNAL: Final = 31
 _MAX_PATH_BYTES: Final = 4096
 _LAST_PORT: Final = 65535
 _OWN_PORTS: Final = frozenset({7480, 7481})
 _MAX_NAME_BYTES: Final = 255
 _MAX_NAMES: Final = 64
-_MAX_DEPTH: Final = 64
+MAX_DEPTH: Final = 64
 _MAX_PATTERNS: Final = 16
 _MAX_PATTERN_BYTES: Final = 1024
 _MAX_ENV_ENTRIES: Final = 256
@@ -139,7 +139,7 @@ def check_ignored_names(names: Sequence[str]) -> None:
 
 def check_listing(depth: int, patterns: Sequence[str]) -> None:
     """How deep to list, and by what patterns; their grammar is looked at where they are used."""
-    _require("depth", depth <= _MAX_DEPTH, f"must be at most {_MAX_DEPTH}")
+    _require("depth", depth <= MAX_DEPTH, f"must be at most {MAX_DEPTH}")
     _require("patterns", len(patterns) <= _MAX_PATTERNS, f"must be at most {_MAX_PATTERNS}")
     sizes = [len(os.fsencode(pattern)) for pattern in patterns]
     _require(
@@ -175,8 +175,8 @@ def check_exec_request(request: pb.ExecRequest) -> None:
 def check_terminal(terminal: pb.Terminal) -> None:
     """A size that a terminal can have."""
     for field in ("rows", "columns"):
-        within = 1 <= getattr(terminal, field) <= _MAX_TERMINAL_SIZE
-        _require(f"terminal.{field}", within, f"must be 1 to {_MAX_TERMINAL_SIZE}")
+        within = 1 <= getattr(terminal, field) <= MAX_TERMINAL_SIZE
+        _require(f"terminal.{field}", within, f"must be 1 to {MAX_TERMINAL_SIZE}")
 
 
 def check_signal(number: int) -> None:

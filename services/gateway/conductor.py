@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import status_pb2
 from sqlalchemy.exc import SQLAlchemyError
 
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -27,12 +29,14 @@ from services.gateway.live import LiveExec, process_id_of
 from services.gateway.ports import ExecutorPort, ResolverPort
 from services.gateway.running import Runner
 from services.gateway.store.port import ExecRecord, SandboxMissingError, Store
-from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status
+from services.rpc.errors import ErrorCode, QilaError, already_exists, resource_exhausted, to_status, unavailable
 from services.rpc.log import write_later
 
 _LOG: Final = structlog.get_logger("services.gateway")
 _RECOVERY_PAUSE_SECONDS: Final = 0.5
 _PAGE_EVENTS: Final = 1000
+# By then the end has left for its watchers, whom to record it would hold up.
+_TELLING_SECONDS: Final = 0.002
 
 
 class Conductor:
@@ -46,6 +50,8 @@ class Conductor:
         self._config = config
         self._current = CurrentLocks(store)
         self._live: dict[tuple[str, str], LiveExec] = {}
+        # Sandboxes that were on record: so nobody has to look, and what was removed meanwhile is refused all the same.
+        self._present: set[str] = set()
         self._ports = InstallPorts(
             executor=executor_port,
             resolver=resolver_port,
@@ -63,7 +69,6 @@ class Conductor:
             QilaError: INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, RESOURCE_EXHAUSTED, as the proto says.
         """
         checks.check_exec_request(request)
-        digest = digest_of(request)
         key = (request.sandbox_id, request.exec_id or checks.mint_exec_id())
         if key not in self._live and self._is_full(request.sandbox_id):
             existing = await self._store.exec(*key) if request.exec_id else None
@@ -72,12 +77,12 @@ class Conductor:
         # No await between this look and the entry: two calls with one id must find each other.
         live = self._live.get(key)
         if live is None:
-            live = await self._admit(key, request, digest)
+            live = await self._admit(key, request)
         else:
             await live.admitted.wait()
             if live.refusal is not None:
                 raise live.refusal
-        if live.journal.record.digest != digest:
+        if live.journal.record.digest != digest_of(request):
             message = f"{key[1]} stands for another request; choose another id"
             raise already_exists("EXEC_EXISTS", message, exec_id=key[1])
         return live
@@ -127,6 +132,7 @@ class Conductor:
     async def forget_sandbox(self, sandbox_id: str) -> None:
         """Ends the execs of a sandbox that was removed."""
         self._current.forget(sandbox_id)
+        self._present.discard(sandbox_id)
         execs = [live for key, live in self._live.items() if key[0] == sandbox_id and live.task is not None]
         for live in execs:
             assert live.task is not None
@@ -134,6 +140,11 @@ class Conductor:
             await asyncio.wait([live.task])
             if not live.journal.ended:
                 await self._finish(live, pb.ExecEnded(sandbox_lost=pb.SandboxLost(detail="the sandbox was removed")))
+
+    def ended(self, sandbox_id: str) -> Mapping[str, ExecRecord]:
+        """The execs whose end is told, and may not be recorded yet."""
+        here = [live for key, live in self._live.items() if key[0] == sandbox_id]
+        return {live.exec_id: live.journal.record for live in here if live.journal.ended}
 
     async def adopt(self) -> None:
         """Takes the execs that an earlier process of the gateway left; from now on they can be watched."""
@@ -161,50 +172,94 @@ class Conductor:
 
     async def close(self) -> None:
         """Stops conducting. Nothing that runs in a sandbox is touched; the next gateway goes on."""
-        tasks = [live.task for live in self._live.values() if live.task is not None]
+        execs = list(self._live.values())
+        tasks = [live.task for live in execs if live.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._board.close()
-        for live in self._live.values():
-            await live.journal.settle()
+        for live in execs:
+            try:
+                await live.journal.settle()
+            except SQLAlchemyError:
+                # The next gateway takes it up again, and learns it anew.
+                _LOG.exception("end_not_recorded", exec_id=live.exec_id)
 
     # Admission
 
-    async def _admit(self, key: tuple[str, str], request: pb.ExecRequest, digest: str) -> LiveExec:
+    async def _admit(self, key: tuple[str, str], request: pb.ExecRequest) -> LiveExec:
         sandbox_id, exec_id = key
         phase = pb.PHASE_RESOLVE if request.HasField("program") else pb.PHASE_RUN
-        created = pb.ExecEvent(created=pb.ExecCreated(sandbox_id=sandbox_id, exec_id=exec_id))
-        events = (stamped(created, 1), stamped(phase_started(phase), 2))
         record = ExecRecord(
             sandbox_id=sandbox_id,
             exec_id=exec_id,
             request=self._completed(request).SerializeToString(),
-            digest=digest,
+            digest="",
             create_time_ns=time.time_ns(),
             phase=phase,
-            last_sequence=len(events),
+            last_sequence=2,
         )
-        live = LiveExec(self._store, record, events)
+        live = LiveExec(self._store, record)
         self._live[key] = live
         try:
             if phase == pb.PHASE_RUN:
-                live.journal.record = record = replace(record, importable=await self._of_command(sandbox_id))
-            existing = await self._store.add_exec(record, [stored(event) for event in events])
+                await self._order(live, id_is_chosen=bool(request.exec_id))
+            existing = await self._begin_record(live, request)
         except BaseException as error:
             del self._live[key]
             live.refusal = _refusal_of(error, sandbox_id)
             live.admitted.set()
+            await self._withdraw(live)
             if isinstance(error, SandboxMissingError | SQLAlchemyError):
                 raise live.refusal from error
             raise
         if existing is not None:
             del self._live[key]
             live = self._ended(existing)
-        else:
+        elif live.task is None:
             live.task = asyncio.create_task(self._conduct(live))
+        self._present.add(sandbox_id)
         live.admitted.set()
         return live
+
+    async def _begin_record(self, live: LiveExec, request: pb.ExecRequest) -> ExecRecord | None:
+        """Records an exec with its first events; gives the one that has its id already, if any."""
+        phase = pb.Phase.ValueType(live.journal.record.phase)
+        created = pb.ExecEvent(created=pb.ExecCreated(sandbox_id=live.sandbox_id, exec_id=live.exec_id))
+        events = (stamped(created, 1), stamped(phase_started(phase), 2))
+        importable = await self._of_command(live.sandbox_id) if phase == pb.PHASE_RUN else ""
+        live.journal.begin(events, digest=digest_of(request), importable=importable)
+        first = [stored(event) for event in events]
+        existing = await self._store.add_exec(live.journal.record, first)
+        if existing is not None and existing.digest == live.journal.record.digest and _may_be_repeated(existing):
+            # Later than what an earlier attempt may have left in the sandbox.
+            live.journal.record = replace(live.journal.record, attempt=existing.attempt + 1)
+            await self._store.remove_exec(live.sandbox_id, live.exec_id)
+            existing = await self._store.add_exec(live.journal.record, first)
+        return existing
+
+    async def _order(self, live: LiveExec, *, id_is_chosen: bool) -> None:
+        """Has a command begin, unless its id is taken: it starts while it is recorded here.
+
+        Nobody hears of it before it is. If this process dies in between, its id, if the client chose it, leads to what
+        was begun: the executor joins the same command under the same id.
+        """
+        is_new = live.sandbox_id in self._present and not id_is_chosen
+        if is_new or await self._store.has_room_for(live.sandbox_id, live.exec_id):
+            live.task = asyncio.create_task(self._conduct(live))
+            # In this turn of the loop the order goes out.
+            await asyncio.sleep(0)
+
+    async def _withdraw(self, live: LiveExec) -> None:
+        """Takes back what was begun and could not be recorded."""
+        if live.task is None:
+            return
+        live.task.cancel()
+        await asyncio.wait([live.task])
+        try:
+            await self._executor.cancel_process(live.sandbox_id, live.process_id)
+        except QilaError as error:
+            _LOG.warning("exec_not_withdrawn", sandbox_id=live.sandbox_id, exec_id=live.exec_id, error=str(error))
 
     async def _of_command(self, sandbox_id: str) -> str:
         """What a command can import: each ecosystem's current environment. Nobody looks into the workspace for it."""
@@ -226,7 +281,8 @@ class Conductor:
         return completed
 
     def _is_full(self, sandbox_id: str) -> bool:
-        return sum(key[0] == sandbox_id for key in self._live) >= self._config.execs_per_sandbox
+        running = sum(key[0] == sandbox_id and not live.journal.ended for key, live in self._live.items())
+        return running >= self._config.execs_per_sandbox
 
     def _too_many(self, sandbox_id: str) -> QilaError:
         limit = self._config.execs_per_sandbox
@@ -271,24 +327,35 @@ class Conductor:
         await self._finish(live, end)
 
     async def _finish(self, live: LiveExec, end: pb.ExecEnded) -> None:
-        """Records the end; only then is it told."""
+        """Records the end; one that the executor keeps is told meanwhile, any other only then."""
         live.ring.close()
-        events: tuple[pb.ExecEvent, ...] = (pb.ExecEvent(ended=end),)
+        await live.admitted.wait()
         failure = b"" if live.failure is None else to_status(live.failure).SerializeToString()
         changes = {"end_time_ns": now().ToNanoseconds(), "ended": end.SerializeToString(), "failure": failure}
-        while True:
-            try:
-                await live.journal.flush(*events, **changes)
-                break
-            except SQLAlchemyError:
-                # A full disk, say: the end stays pending, and is told when it can be kept.
-                _LOG.exception("end_not_recorded", exec_id=live.exec_id)
-                events = ()
-            await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
-        self._live.pop((live.sandbox_id, live.exec_id), None)
+        event = pb.ExecEvent(ended=end)
+        try:
+            if live.end_is_kept:
+                await live.journal.show(event, **changes)
+                await asyncio.sleep(_TELLING_SECONDS)
+                await self._record(live)
+            else:
+                await self._record(live, event, **changes)
+        finally:
+            if live.journal.ended:
+                self._live.pop((live.sandbox_id, live.exec_id), None)
         write_later(
             _LOG.info, "exec_ended", end=end.WhichOneof("end"), exec_id=live.exec_id, sandbox_id=live.sandbox_id
         )
+
+    async def _record(self, live: LiveExec, *events: pb.ExecEvent, **changes: Any) -> None:
+        while True:
+            try:
+                return await live.journal.flush(*events, **changes)
+            except SQLAlchemyError:
+                # A full disk, say: it stays pending until it can be kept.
+                _LOG.exception("end_not_recorded", exec_id=live.exec_id)
+                events = ()
+            await asyncio.sleep(_RECOVERY_PAUSE_SECONDS)
 
 
 def _refusal_of(error: BaseException, sandbox_id: str) -> QilaError:
@@ -296,5 +363,11 @@ def _refusal_of(error: BaseException, sandbox_id: str) -> QilaError:
     if isinstance(error, SandboxMissingError):
         return checks.no_such_sandbox(sandbox_id)
     _LOG.error("exec_not_recorded", sandbox_id=sandbox_id, error=repr(error)[:500])
-    message = "the exec could not be recorded, and was not started; repeat the call"
-    return QilaError(ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED", message)
+    message = "the exec could not be recorded, and was taken back; repeat the call, with another exec id"
+    return unavailable("EXEC_NOT_RECORDED", message)
+
+
+def _may_be_repeated(record: ExecRecord) -> bool:
+    """Whether its caller was told to repeat the call, because a service did not answer."""
+    status = status_pb2.Status.FromString(record.failure)
+    return bool(status.code == ErrorCode.UNAVAILABLE.value)

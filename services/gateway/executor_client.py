@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from qila.executor.v1 import executor_pb2 as executor
 from qila.executor.v1 import executor_pb2_grpc
+from services.gateway.patience import advance
 from services.gateway.ports import StdinPart, Survey, unchecked
+from services.gateway.run_stream import RunStream
 from services.gateway.wire import exchange_streams, send_stream
 from services.rpc.channel import Channel, translated
 from services.rpc.errors import ErrorCode, QilaError
@@ -28,6 +30,7 @@ class ExecutorClient:
     def __init__(self, channel: Channel) -> None:
         # The stub's type serves both kinds of channel and fits neither well.
         self._stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
+        self._runs = RunStream(self._stub, PEER)
 
     async def create_sandbox(self, request: executor.CreateSandboxRequest) -> executor.Sandbox:
         with translated(PEER):
@@ -162,6 +165,17 @@ class ExecutorClient:
             response: executor.ListFilesResponse = await self._stub.ListFiles(request, timeout=_SLOW_SECONDS)
         return response.files
 
+    async def watch_files(
+        self, request: executor.WatchFilesRequest
+    ) -> AsyncGenerator[executor.WatchFilesResponse, None]:
+        call = self._stub.WatchFiles(request)
+        try:
+            with translated(PEER):
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
     async def stat_file(self, sandbox_id: str, path: str) -> executor.FileInfo:
         request = executor.StatFileRequest(sandbox_id=sandbox_id, path=path)
         with translated(PEER):
@@ -187,8 +201,21 @@ class ExecutorClient:
         with translated(PEER):
             await self._stub.MakeLink(request, timeout=_SLOW_SECONDS)
 
-    def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
-        return _events(self._stub.RunProcess(request))
+    async def run_process(self, request: executor.RunProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
+        rest = executor.RunProcessRequest()
+        rest.CopyFrom(request)
+        async with aclosing(self._runs.run(request)) as events:
+            async for event in events:
+                if event.HasField("output"):
+                    advance(getattr(rest, "from"), event.output)
+                yield event
+                if event.HasField("ended"):
+                    return
+        # It says too much for a stream that it shares with others.
+        async with aclosing(_events(self._stub.RunProcess(rest))) as events:
+            async for event in events:
+                if not event.HasField("started"):
+                    yield event
 
     def attach_process(self, request: executor.AttachProcessRequest) -> AsyncGenerator[executor.ProcessEvent, None]:
         return _events(self._stub.AttachProcess(request))

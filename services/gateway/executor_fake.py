@@ -12,6 +12,7 @@ from typing import Any
 
 from qila.executor.v1 import executor_pb2 as executor
 from services.gateway.executor_fake_files import FakeFiles
+from services.gateway.executor_fake_watches import FakeWatches
 from services.gateway.journal import Bell
 from services.gateway.ports import StdinPart, Survey
 from services.gateway.process_fake import FakeProcess, count, echo, ignore
@@ -47,6 +48,10 @@ class FakeSandbox:
     servers: dict[int, Callable[[bytes], bytes]] = field(default_factory=dict)
     unmanaged: dict[str, str] = field(default_factory=dict)
     image: str = "default"
+    # What was renamed, from where to where.
+    moves: list[tuple[str, str]] = field(default_factory=list)
+    watches: int = 0
+    stopped: bool = False
 
     def decide(self, **fields: Any) -> None:
         """A decision of the doors."""
@@ -54,7 +59,7 @@ class FakeSandbox:
         self.bell.ring()
 
 
-class FakeExecutor(FakeFiles):
+class FakeExecutor(FakeFiles, FakeWatches):
     """`ExecutorPort` in memory.
 
     Attributes:
@@ -267,6 +272,9 @@ class FakeExecutor(FakeFiles):
         in_force = executor.EgressPolicy()
         in_force.CopyFrom(policy)
         return in_force
+
+    def _holds(self, sandbox: FakeSandbox) -> bool:
+        return self.sandboxes.get(sandbox.sandbox_id) is sandbox
 
     def _check(self) -> None:
         if self.down:

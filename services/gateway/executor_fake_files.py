@@ -32,6 +32,7 @@ class FakeFiles(ABC):
         sandbox = self._sandbox(header.sandbox_id)
         content = await _receive(sandbox, header, chunks, sha256)
         sandbox.files[header.path] = content
+        sandbox.bell.ring()
         return executor.WriteFileResponse(size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     async def write_tree(
@@ -55,6 +56,7 @@ class FakeFiles(ABC):
         except tarfile.TarError as error:
             raise invalid_argument("FILE_INVALID_TREE", str(error)) from error
         sandbox.files |= found
+        sandbox.bell.ring()
         return executor.WriteTreeResponse(
             size=len(content), sha256=hashlib.sha256(content).hexdigest(), file_count=len(found)
         )
@@ -62,7 +64,7 @@ class FakeFiles(ABC):
     async def read_tree(self, request: executor.ReadTreeRequest) -> AsyncGenerator[executor.ReadTreeResponse, None]:
         sandbox = self._sandbox(request.sandbox_id)
         prefix = f"{request.path}/" if request.path else ""
-        if request.path and request.path not in _directories(sandbox):
+        if request.path and request.path not in directories(sandbox):
             raise not_found("FILE_NOT_FOUND", f"{request.path}: no such directory")
         found = {path.removeprefix(prefix): sandbox.files[path] for path in sandbox.files if path.startswith(prefix)}
         etag = hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
@@ -129,9 +131,9 @@ class FakeFiles(ABC):
     async def list_files(self, request: executor.ListFilesRequest) -> Sequence[executor.FileInfo]:
         sandbox = self._sandbox(request.sandbox_id)
         prefix = f"{request.path}/" if request.path else ""
-        if request.path and request.path not in _directories(sandbox):
+        if request.path and request.path not in directories(sandbox):
             raise not_found("FILE_NOT_FOUND", f"{request.path}: no such directory")
-        paths = [path for path in [*sandbox.files, *_directories(sandbox)] if path.startswith(prefix)]
+        paths = [path for path in [*sandbox.files, *directories(sandbox)] if path.startswith(prefix)]
         names = sorted(path.removeprefix(prefix) for path in paths)
         # Roughly: here a star may match across names.
         patterns = [pattern.replace("**/", "*") for pattern in request.patterns] or ["*"]
@@ -145,7 +147,7 @@ class FakeFiles(ABC):
 
     async def stat_file(self, sandbox_id: str, path: str) -> executor.FileInfo:
         sandbox = self._sandbox(sandbox_id)
-        if path not in sandbox.files and path not in _directories(sandbox):
+        if path not in sandbox.files and path not in directories(sandbox):
             raise not_found("FILE_NOT_FOUND", f"{path}: no such file")
         return _info(sandbox, path, path)
 
@@ -156,16 +158,20 @@ class FakeFiles(ABC):
             raise not_found("FILE_NOT_FOUND", f"{request.source}: no such file")
         if request.target.startswith(f"{request.source}/"):
             raise invalid_argument("FILE_INVALID_PATH", "a directory cannot go into itself")
-        if (request.target in sandbox.files and not request.replace) or request.target in _directories(sandbox):
+        if (request.target in sandbox.files and not request.replace) or request.target in directories(sandbox):
             raise failed_precondition("FILE_EXISTS", f"{request.target}: something is there")
         for path in below:
-            sandbox.files[request.target + path.removeprefix(request.source)] = sandbox.files.pop(path)
+            target = request.target + path.removeprefix(request.source)
+            sandbox.files[target] = sandbox.files.pop(path)
+            sandbox.moves.append((path, target))
+        sandbox.bell.ring()
 
     async def make_directory(self, sandbox_id: str, path: str) -> None:
         sandbox = self._sandbox(sandbox_id)
         if path in sandbox.files:
             raise failed_precondition("FILE_EXISTS", f"{path}: something else is there")
         sandbox.directories.add(path)
+        sandbox.bell.ring()
 
     async def remove_file(self, sandbox_id: str, path: str, user: executor.User.ValueType) -> None:  # noqa: ARG002  # rights are not simulated
         sandbox = self._sandbox(sandbox_id)
@@ -175,10 +181,11 @@ class FakeFiles(ABC):
         for name in found:
             sandbox.files.pop(name, None)
             sandbox.directories.discard(name)
+        sandbox.bell.ring()
 
     def _content(self, sandbox_id: str, path: str) -> bytes:
         sandbox = self._sandbox(sandbox_id)
-        if path in _directories(sandbox):
+        if path in directories(sandbox):
             raise failed_precondition("FILE_IS_A_DIRECTORY", f"{path}: is a directory")
         if path not in sandbox.files:
             raise not_found("FILE_NOT_FOUND", f"{path}: no such file")
@@ -221,7 +228,7 @@ def _archive(found: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _directories(sandbox: FakeSandbox) -> set[str]:
+def directories(sandbox: FakeSandbox) -> set[str]:
     """Those that were made, and those that files lie in."""
     found = set(sandbox.directories)
     for path in [*sandbox.files, *sandbox.directories]:

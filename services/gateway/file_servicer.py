@@ -10,6 +10,7 @@ from typing import Any
 from qila.executor.v1 import executor_pb2 as executor
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway import checks
+from services.gateway.file_watching import watch_files
 from services.gateway.packing import pack_file
 from services.gateway.ports import ExecutorPort
 from services.gateway.store.port import SandboxRecord, Store
@@ -21,6 +22,7 @@ class FileServicer:
 
     _executor: ExecutorPort
     _store: Store
+    _patience: float
 
     async def WriteFile(
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Any
@@ -113,6 +115,22 @@ class FileServicer:
         )
         files = await self._executor.list_files(asked)
         return pb.ListFilesResponse(files=[pack_file(file) for file in files])
+
+    async def WatchFiles(self, request: pb.WatchFilesRequest, context: Any) -> AsyncIterator[pb.WatchFilesResponse]:
+        checks.check_path("path", request.path, empty=True)
+        checks.check_listing(request.depth, request.patterns)
+        checks.check_ignored_names(request.ignored_names)
+        await self._known(request.sandbox_id)
+        asked = executor.WatchFilesRequest(
+            sandbox_id=request.sandbox_id,
+            path=request.path,
+            depth=request.depth,
+            patterns=request.patterns,
+            ignored_names=request.ignored_names,
+        )
+        async with aclosing(watch_files(self._executor, asked, self._patience)) as responses:
+            async for response in responses:
+                yield response
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
         checks.check_path("path", request.path, empty=True)

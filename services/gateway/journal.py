@@ -1,4 +1,7 @@
-"""What an exec's watchers read: its control events, durable before they are seen, and the newest of its output."""
+"""What an exec's watchers read: its control events, and the newest of its output.
+
+Events are durable before they are seen; but for an end that the executor keeps, which is found again whatever happens.
+"""
 
 from __future__ import annotations
 
@@ -103,20 +106,28 @@ class OutputRing:
 class Journal:
     """The control events of one exec and its record. Events that come while a commit runs go into the next one."""
 
-    def __init__(self, store: Store, record: ExecRecord, bell: Bell, events: Sequence[pb.ExecEvent] = ()) -> None:
+    def __init__(self, store: Store, record: ExecRecord, bell: Bell) -> None:
         self._store = store
         self._bell = bell
-        self._tail: deque[pb.ExecEvent] = deque(events, maxlen=_TAIL_EVENTS)
+        self._tail: deque[pb.ExecEvent] = deque(maxlen=_TAIL_EVENTS)
         self._pending: list[pb.ExecEvent] = []
         self._lock = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._sequence = record.last_sequence
         self.record = record
+        # What the store has, and the events that were seen before it has them.
+        self._written = record
+        self._shown: list[pb.ExecEvent] = []
 
     @property
     def ended(self) -> bool:
         """Whether the end is recorded."""
         return bool(self.record.end_time_ns)
+
+    def begin(self, events: Sequence[pb.ExecEvent], **facts: Any) -> None:
+        """Takes the first events, which the record counts already, and facts into it, before the store has it."""
+        self._tail.extend(events)
+        self.record = self._written = replace(self.record, **facts)
 
     def append(self, event: pb.ExecEvent) -> None:
         """Adds an event; it is written soon, and seen when it is written."""
@@ -132,14 +143,28 @@ class Journal:
             batch, self._pending = self._pending, []
             last = batch[-1].sequence if batch else self.record.last_sequence
             record = replace(self.record, last_sequence=last, **changes)
-            if not batch and record == self.record:
+            if not batch and record == self._written:
                 return
             try:
-                await self._store.save_exec(record, [stored(event) for event in batch])
+                await self._store.save_exec(record, [stored(event) for event in (*self._shown, *batch)])
             except BaseException:
                 self._pending = batch + self._pending
                 raise
-            self.record = record
+            self.record = self._written = record
+            self._shown.clear()
+            self._tail.extend(batch)
+        self._bell.ring()
+
+    async def show(self, *events: pb.ExecEvent, **changes: Any) -> None:
+        """As `flush`, but these are seen at once, and written by the next `flush`: only for what can be found again."""
+        if self._pending:
+            await self.flush()
+        for event in events:
+            self._take(event)
+        async with self._lock:
+            batch, self._pending = self._pending, []
+            self.record = replace(self.record, last_sequence=batch[-1].sequence, **changes)
+            self._shown += batch
             self._tail.extend(batch)
         self._bell.ring()
 
@@ -165,9 +190,11 @@ class Journal:
         return pb.ExecEvent.FromString(page[0].payload) if page else None
 
     async def settle(self) -> None:
-        """Returns when no write is under way."""
+        """Returns when no write is under way, and what was seen is written."""
         if self._flusher is not None:
             await asyncio.wait([self._flusher])
+        if self._shown:
+            await self.flush()
 
     async def _flush_soon(self) -> None:
         try:

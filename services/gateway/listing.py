@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway import checks
 from services.gateway.packing import pack_exec
-from services.gateway.store.port import Store
+from services.gateway.store.port import ExecRecord, Store
 from services.rpc.errors import invalid_argument
 
 # Ends may carry long words: a page is full when it has so many bytes, too.
@@ -15,8 +16,12 @@ _PAGE_BYTES: Final = 1 << 20
 _ROWS_AT_ONCE: Final = 50
 
 
-async def list_execs(store: Store, request: pb.ListExecsRequest) -> pb.ListExecsResponse:
+async def list_execs(
+    store: Store, request: pb.ListExecsRequest, ended: Mapping[str, ExecRecord]
+) -> pb.ListExecsResponse:
     """One page. A page's token is the id of its last exec.
+
+    `ended` are those of whose end the store may not know yet, by id.
 
     Raises:
         QilaError: INVALID_ARGUMENT, the token names no exec of this sandbox.
@@ -32,12 +37,15 @@ async def list_execs(store: Store, request: pb.ListExecsRequest) -> pb.ListExecs
             request.sandbox_id, before=before, limit=min(left, _ROWS_AT_ONCE) + 1, running_only=request.running_only
         )
         for row in rows:
+            newest = ended.get(row.exec_id, row)
+            before = (row.create_time_ns, row.exec_id)
+            if request.running_only and newest.end_time_ns:
+                continue
             if len(response.execs) == wanted or size > _PAGE_BYTES:
                 response.next_page_token = response.execs[-1].id
                 return response
-            response.execs.append(pack_exec(row))
-            size += len(row.ended)
-            before = (row.create_time_ns, row.exec_id)
+            response.execs.append(pack_exec(newest))
+            size += len(newest.ended)
         if len(rows) <= min(left, _ROWS_AT_ONCE):
             return response
 

@@ -20,15 +20,17 @@ _MAX_INSTALL_EVENTS: Final = 20_000
 class LiveExec:
     """The state that the conductor's tasks and the watchers share."""
 
-    def __init__(self, store: Store, record: ExecRecord, events: tuple[pb.ExecEvent, ...] = ()) -> None:
+    def __init__(self, store: Store, record: ExecRecord) -> None:
         self.bell = Bell()
-        self.journal = Journal(store, record, self.bell, events)
+        self.journal = Journal(store, record, self.bell)
         # Of the run that it is in or before; what earlier runs wrote is with the executor's spool.
         self.ring = OutputRing(self.bell)
         self.request = pb.ExecRequest.FromString(record.request)
         self.admitted = asyncio.Event()
         self.refusal: Exception | None = None
         self.failure: QilaError | None = None
+        # Whether the executor keeps how it ended: a later gateway learns it from there.
+        self.end_is_kept = False
         self.cancel_requested = False
         self.started = set(range(record.run))
         self.task: asyncio.Task[None] | None = None

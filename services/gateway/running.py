@@ -78,12 +78,14 @@ class Runner:
                 return pb.ExecEnded(cancelled=pb.Cancelled())
             tail = StderrTail(live.request)
             end = ended_by_process(await self._run(live, _spec(live, plan), tail), live.run)
+            live.end_is_kept = True
             if plan is None:
                 return end
             end.missing_imports.extend(await explain_run(self._resolver, plan, end, tail.data))
             added = _to_add(live, end)
             if not added:
                 return end
+            live.end_is_kept = False
             if live.cancel_requested:
                 return pb.ExecEnded(cancelled=pb.Cancelled())
             await live.begin_run([*live.added, *added], end)

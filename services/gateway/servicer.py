@@ -139,7 +139,7 @@ class GatewayServicer(FileServicer, gateway_pb2_grpc.GatewayServiceServicer):
 
     async def ListExecs(self, request: pb.ListExecsRequest, context: Any) -> pb.ListExecsResponse:
         await self._known(request.sandbox_id)
-        return await list_execs(self._store, request)
+        return await list_execs(self._store, request, self._conductor.ended(request.sandbox_id))
 
     async def WriteStdin(
         self, request_iterator: AsyncIterator[pb.WriteStdinRequest], context: Any

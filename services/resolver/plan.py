@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from services.resolver.errors import ManifestError, ToolchainError
 from services.resolver.images import offered
@@ -101,17 +101,8 @@ def explain_run(ecosystem: str, output: bytes, manifests: Sequence[str]) -> RunR
 
 
 def plan_to_json(planned: Plan) -> str:
-    """A plan as JSON for people and scripts; staged content as text."""
-    return json.dumps(_document(planned), indent=2, ensure_ascii=False, default=dict)
-
-
-def plans_to_json(planned: Iterable[Plan]) -> str:
-    """Several plans, as a list."""
-    return json.dumps([_document(item) for item in planned], indent=2, ensure_ascii=False, default=dict)
-
-
-def _document(planned: Plan) -> dict[str, Any]:
+    """A plan as one line of JSON; staged content as text."""
     document = asdict(planned)
     for staged in document["staged"]:
         staged["content"] = staged["content"].decode("utf-8", "replace")
-    return document
+    return json.dumps(document, ensure_ascii=False, default=dict)

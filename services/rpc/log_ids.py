@@ -20,14 +20,18 @@ _CARRIED_KEYS: Final = {"sandbox_id": "x-qila-sandbox-id", "exec_id": "x-qila-ex
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
-def bind_from(metadata: Mapping[str, str | bytes], *, from_service: bool) -> None:
-    """Binds the ids that came with a call, each if it is 1 to 64 of [A-Za-z0-9_.-]; a request id in any case."""
+def bind_from(metadata: Mapping[str, str | bytes], *, from_service: bool, **known: str) -> None:
+    """Binds the ids that came with a call, each if it is 1 to 64 of [A-Za-z0-9_.-]; a request id in any case.
+
+    `known` are bound as they are, instead of what came.
+    """
     structlog.contextvars.clear_contextvars()
     offered = {"request_id": metadata.get(REQUEST_ID_KEY)}
     if from_service:
         offered |= {name: metadata.get(key) for name, key in _CARRIED_KEYS.items()}
     taken = {name: value for name, value in offered.items() if isinstance(value, str) and _WELL_FORMED.match(value)}
-    structlog.contextvars.bind_contextvars(**{"request_id": mint_request_id(), **taken})
+    request_id = taken.pop("request_id", "") or mint_request_id()
+    structlog.contextvars.bind_contextvars(request_id=request_id, **taken | known)
 
 
 def mint_request_id() -> str:

@@ -30,6 +30,8 @@ from services.executor.agent import agent as agents
 from services.executor.agent.agent import Agent, bind_listener
 from services.executor.agent.frames import encode_frame
 from services.executor.errors import AgentUnavailableError, ExecutorError
+from services.executor.file_watch_wire import pack_watch_event
+from services.executor.file_watches import parsed_end, parsed_event
 from services.executor.file_wire import (
     pack_entry,
     pack_file_info,
@@ -217,6 +219,7 @@ class Executor:
             self._part(),
             self._tree(),
             self._compare(),
+            self._watch_files(),
             self._watch(process),
             self._write(process),
         )
@@ -252,13 +255,21 @@ class Executor:
             else:
                 pb.SurveyWorkspaceResponse(entries=map(pack_entry, batch))
 
+    async def _watch_files(self) -> None:
+        async with self.agent.call("watch", user="program", path="") as call:
+            while (item := await call.next()) is not None:
+                pack_watch_event(parsed_event(*item))
+            pack_watch_event(parsed_end(await call.result()))
+
     async def _watch(self, process: Process) -> None:
         async for event in self.table.watch(process, {"stdout": 0, "stderr": 0, "terminal": 0}):
             pack_event(event)
 
     async def _write(self, process: Process) -> None:
         writer = self.table.write_stdin(process)
-        for offset in (await writer.begin(), await writer.write(0, b"x" * 20), await writer.end(20)):
+        pb.WriteStdinResponse(accepted=await writer.begin())
+        await writer.write(0, b"x" * 20)
+        for offset in (await writer.acknowledged(0), await writer.end(20)):
             pb.WriteStdinResponse(accepted=offset)
 
     async def greet(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from services.gateway import checks
 from services.gateway.http import bodies, connection
+from services.gateway.http.app import operations_of_door
 from services.gateway.http.connection import Connection
 from services.gateway.http.guard import Guard
 
@@ -34,7 +35,7 @@ def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
         body: bytes = await request.body()  # type: ignore[attr-defined]
         return body
 
-    monkeypatch.setattr(bodies, "_whole", whole)
+    monkeypatch.setattr(bodies, "read_bytes", whole)
 
 
 def depthless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +88,19 @@ async def test_cross_site_forms(setting: Setting, monkeypatch: pytest.MonkeyPatc
             for page in pages:
                 await target.ask("POST", "/v1/sandboxes", {"Content-Type": kind, **page}, b"{}")
         return list(target.executor.sandboxes)
+
+
+@attack(weakened="no guard")
+async def test_every_call_from_another_page(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    async with open_door(setting, monkeypatch, unguarded) as target:
+        ids = {"sandbox_id": await target.make(), "exec_id": "ex_" + "a" * 26, "path": "f", "transfer_id": "t"}
+        pages = [{"Host": f"evil.test:{target.port}"}, {"Origin": "http://evil.test"}, {"Sec-Fetch-Site": "cross-site"}]
+        return [
+            operation.name
+            for operation in operations_of_door()
+            for page in pages
+            if (await target.ask(operation.method, operation.path.format(**ids), page))[0] != 403
+        ]
 
 
 @attack(weakened="no guard")

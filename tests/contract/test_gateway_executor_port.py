@@ -14,6 +14,7 @@ import pytest
 
 from qila.executor.v1 import executor_pb2 as pb
 from qila.executor.v1 import executor_pb2_grpc
+from services.executor.run_stream import RunStreams
 from services.gateway.executor_client import ExecutorClient
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
 from services.gateway.ports import ExecutorPort, StdinPart
@@ -103,6 +104,12 @@ class Servicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def RunProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         async for event in self._fake.run_process(request):
             yield pb.RunProcessResponse(event=event)
+
+    async def RunProcesses(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
+        await RunStreams(self._fake.run_process).serve(request_iterator, context.write)
+        nothing: tuple[pb.RunProcessesResponse, ...] = ()
+        for response in nothing:
+            yield response
 
     async def AttachProcess(self, request: Any, _context: Any) -> AsyncIterator[Any]:  # noqa: N802  # generated name
         async for event in self._fake.attach_process(request):
@@ -288,6 +295,51 @@ async def test_process_is_run_joined_and_attached(port: ExecutorPort, sandbox_id
     with pytest.raises(QilaError) as caught:
         await anext(port.run_process(other))
     assert caught.value.code is ErrorCode.ALREADY_EXISTS
+
+
+async def test_a_process_that_says_much_is_heard_whole_and_holds_up_nobody(
+    port: ExecutorPort, sandbox_id: str, fake: FakeExecutor
+) -> None:
+    async def shout(process: FakeProcess) -> int:
+        for number in range(64):
+            process.write(bytes([number]) * 8000)
+        return 0
+
+    fake.programs["shout"] = shout
+    loud = port.run_process(
+        pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="loud", spec=pb.ProcessSpec(argv=["shout"]))
+    )
+    # Whoever listens to this one takes its time.
+    begun = [await anext(loud) for _ in range(3)]
+    quiet = pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="quiet", spec=pb.ProcessSpec(argv=["speak"]))
+    heard = [event async for event in port.run_process(quiet)]
+    assert [event.WhichOneof("event") for event in heard] == ["started", "output", "ended"]
+    events = [*begun, *[event async for event in loud]]
+    output = b"".join(event.output.data for event in events)
+    assert output == b"".join(bytes([number]) * 8000 for number in range(64))
+    kinds = [event.WhichOneof("event") for event in events]
+    assert (kinds.count("started"), kinds.count("ended"), kinds[-1]) == (1, 1, "ended")
+
+
+async def test_a_process_that_nobody_listens_to_any_more_runs_on(
+    port: ExecutorPort, sandbox_id: str, fake: FakeExecutor
+) -> None:
+    gate = asyncio.Event()
+
+    async def wait(process: FakeProcess) -> int:
+        await gate.wait()
+        process.write(b"late")
+        return 0
+
+    fake.programs["wait"] = wait
+    request = pb.RunProcessRequest(sandbox_id=sandbox_id, process_id="p", spec=pb.ProcessSpec(argv=["wait"]))
+    left = port.run_process(request)
+    assert (await anext(left)).HasField("started")
+    await left.aclose()
+    gate.set()
+    again = [event async for event in port.run_process(request)]
+    assert [event.output.data for event in again if event.HasField("output")] == [b"late"]
+    assert fake.started == ["p"]
 
 
 async def test_a_port_answers_and_ends(port: ExecutorPort, fake: FakeExecutor, sandbox_id: str) -> None:

@@ -126,6 +126,15 @@ async def test_taken_exec_id_gives_the_exec_that_has_it(store: Store) -> None:
     assert len(await store.events("sb_a", "ex_a", 0, 10)) == 1
 
 
+async def test_removed_exec_leaves_its_id_and_no_events(store: Store) -> None:
+    await store.add_exec(EXEC, [EVENT])
+    await store.remove_exec("sb_a", "ex_a")
+    await store.remove_exec("sb_a", "ex_a")
+    assert await store.exec("sb_a", "ex_a") is None
+    assert await store.add_exec(EXEC, []) is None
+    assert not await store.events("sb_a", "ex_a", 0, 10)
+
+
 async def test_exec_of_no_sandbox_is_refused(store: Store) -> None:
     with pytest.raises(SandboxMissingError):
         await store.add_exec(replace(EXEC, sandbox_id="sb_x"), [EVENT])

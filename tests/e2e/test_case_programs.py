@@ -17,7 +17,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from packaging.utils import canonicalize_name
 
-from qila.cli.upload import find_files, send
+from qila.cli.upload import find_files
 from qila.client import Client
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -192,7 +192,7 @@ class Runner:
         sandbox_id = self._client.create().id
         try:
             files = [file for file in find_files(case.directory, "", pytest.fail) if file.path != "case.json"]
-            send(self._client, sandbox_id, files)
+            self._client.put_files(sandbox_id, files)
             first = self._exec(case.request(sandbox_id))
             check(case.expect, first)
             self._check_lock(case, sandbox_id)

@@ -85,6 +85,54 @@ def test_a_large_file_goes_up_and_down(door: str, sandbox: str, tmp_path: Path) 
 
 
 @pytest.mark.docker
+def test_a_tree_goes_up_in_two_halves_and_comes_down_in_two(door: str, sandbox: str, tmp_path: Path) -> None:
+    content = bytes(range(256)) * (4 << 10)
+    (tmp_path / "src/deep").mkdir(parents=True)
+    (tmp_path / "src/deep/big").write_bytes(content)
+    (tmp_path / "src/link").symlink_to("deep/big")
+    subprocess.run(["tar", "-cf", "up.tar", "src"], check=True, cwd=tmp_path)
+    packed = (tmp_path / "up.tar").read_bytes()
+    tree = f"{door}/v1/sandboxes/{sandbox}/tree"
+    # A client that goes away in the middle leaves what it sent.
+    gone = ["curl", "--silent", "--noproxy", "*", "--limit-rate", "400k", "--max-time", "2", "-T", "up.tar"]
+    assert (
+        subprocess.run([*gone, f"{tree}?transfer_id=u&path=to"], check=False, cwd=tmp_path, timeout=60).returncode == 28
+    )
+    held = answered(f"{door}/v1/sandboxes/{sandbox}/transfers/u")["size"]
+    assert 0 < held < len(packed)
+    (tmp_path / "rest").write_bytes(packed[held:])
+    done = answered("-T", "rest", f"{tree}?transfer_id=u&path=to&offset={held}", cwd=tmp_path)
+    assert (done["size"], done["file_count"]) == (len(packed), 2)
+
+    curl("-o", "whole.tar", f"{tree}?path=to", cwd=tmp_path)
+    whole = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "part.tar").write_bytes(whole[:5000])
+    curl("-C", "-", "-o", "part.tar", f"{tree}?path=to", cwd=tmp_path)
+    assert (tmp_path / "part.tar").read_bytes() == whole
+    (tmp_path / "down").mkdir()
+    subprocess.run(["tar", "-xf", "whole.tar", "-C", "down"], check=True, cwd=tmp_path)
+    assert (tmp_path / "down/src/link").read_bytes() == content
+
+
+@pytest.mark.docker
+def test_a_program_is_typed_to(door: str, sandbox: str) -> None:
+    box = f"{door}/v1/sandboxes/{sandbox}"
+    started = answered(f"{box}/exec", "-d", '{"command": ["cat"], "stdin": true, "wait": false}')
+    run = f"{box}/execs/{started['id']}"
+    assert answered(f"{run}/stdin", "--data-binary", "one ")["accepted"] == 4
+    assert answered(f"{run}/stdin?offset=0&end=true", "--data-binary", "one two")["accepted"] == 7
+    assert answered(f"{run}/result")["stdout"] == "one two"
+    listed = answered(f"{box}/execs")["execs"]
+    assert [item["id"] for item in listed] == [started["id"]]
+
+    words = '{"command": ["sh", "-c", "read x; stty size"], "terminal": {"rows": 10, "columns": 20}, "wait": false}'
+    run = f"{box}/execs/{answered(f'{box}/exec', '-d', words)['id']}"
+    curl(f"{run}/resize", "-d", '{"rows": 33, "columns": 44}')
+    answered(f"{run}/stdin", "--data-binary", "\n")
+    assert "33 44" in answered(f"{run}/result")["stdout"]
+
+
+@pytest.mark.docker
 def test_the_command_shows_the_door_and_says_what_is_in_its_way(installation: Installation, door: str) -> None:
     shown = installation.qila("status")
     assert f"http      healthy ({door})" in shown.stdout.decode()

@@ -12,6 +12,7 @@ import statistics
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from sandboxd_harness import Sandbox, docker  # type: ignore[import-not-found]  # pytest puts this directory on the path
@@ -104,21 +105,25 @@ def test_programs_back_to_back_end_as_they_did(sandbox: Sandbox) -> None:
         assert sandbox.run("no-such-command")[0]["end"]["kind"] == "start_failed"
 
 
-_KILL_SUPERVISORS = """
-import os, pathlib, signal
-for path in pathlib.Path('/proc').glob('[0-9]*/comm'):
-    if path.read_text() == 'supervisor\\n':
-        os.kill(int(path.parent.name), signal.SIGKILL)
-        print('killed')
+_KILL_WAITING = """
+import os, pathlib, signal, sys
+waiting = {int(path.parent.name) for path in pathlib.Path('/proc').glob('[0-9]*/comm')
+           if path.read_text() == 'supervisor\\n'}
+leaders = {process for process in waiting
+           if int(pathlib.Path(f'/proc/{process}/stat').read_text().rsplit(')', 1)[1].split()[1]) in waiting}
+for process in leaders if sys.argv[1] == 'leader' else waiting - leaders:
+    os.kill(process, signal.SIGKILL)
+    print('killed')
 """
 
 
-def test_a_waiting_supervisor_that_was_killed_is_replaced() -> None:
+@pytest.mark.parametrize("which", ["supervisor", "leader"])
+def test_a_waiting_supervisor_or_leader_that_was_killed_is_replaced(which: str) -> None:
     with Sandbox() as other:
         assert other.run("true")[0]["end"]["code"] == 0
-        # The next supervisor is spawned a moment after a start.
+        # The next ones are made a moment after a start.
         other.run("sleep", "0.2")
-        killed = docker("exec", "-u", "0", other.name, "python3", "-I", "-c", _KILL_SUPERVISORS)
+        killed = docker("exec", "-u", "0", other.name, "python3", "-I", "-c", _KILL_WAITING, which)
         assert killed == "killed"
         for _ in range(3):
             assert other.run("sleep", "0.1")[0]["end"] == {"kind": "exited", "code": 0}
@@ -212,15 +217,22 @@ def test_memory_kill_is_told_from_sigkill(sandbox: Sandbox) -> None:
     assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
 
 
-def test_the_kernel_kills_what_waits_for_the_next_program(sandbox: Sandbox) -> None:
-    """Without memory it may choose any process of the sandbox: also the supervisor that is made ahead."""
+@pytest.mark.parametrize("youngest_first", [False, True])
+def test_the_kernel_kills_what_waits_for_the_next_program(sandbox: Sandbox, *, youngest_first: bool) -> None:
+    """Without memory it may choose any process of the sandbox: also those that are made ahead."""
     first = docker("inspect", "--format", "{{.State.Pid}}", sandbox.name)
-    for process in set(docker("top", sandbox.name, "-eo", "pid").split()[1:]) - {first}:
-        # Readable when the process has ended.
-        watched = os.pidfd_open(int(process))
-        os.kill(int(process), signal.SIGKILL)
-        assert select.select([watched], [], [], 10)[0]
-        os.close(watched)
+    found = {int(process) for process in docker("top", sandbox.name, "-eo", "pid").split()[1:]} - {int(first)}
+    assert found
+    for process in sorted(found, reverse=youngest_first):
+        # What is to become the program goes with its supervisor.
+        with suppress(ProcessLookupError):
+            # Readable when the process has ended.
+            watched = os.pidfd_open(process)
+            try:
+                signal.pidfd_send_signal(watched, signal.SIGKILL)
+                assert select.select([watched], [], [], 10)[0]
+            finally:
+                os.close(watched)
     assert sandbox.run("true")[0]["end"] == {"kind": "exited", "code": 0}
 
 

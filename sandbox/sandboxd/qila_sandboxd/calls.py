@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SURVEY = "survey"
+_WATCH = "watch"
 _ANSWERS = frozenset({"data", "result", "error"})
 MAXIMUM_CALLS = 32
 _MAXIMUM_WAITING_BYTES = 8 << 20
@@ -251,17 +252,23 @@ def _fork(header: Header) -> tuple[int, socket.socket]:
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            child = _child(theirs, linux.USERS[header["user"]], header)
+            child = _child(theirs, header)
             return forking.fork(child, {theirs.fileno()}), ours
         except OSError:
             ours.close()
             raise
 
 
-def _child(connection: socket.socket, user: int, header: Header) -> Callable[[], None]:
+def _child(connection: socket.socket, header: Header) -> Callable[[], None]:
+    # Named here: what is no user's name is the parent's error.
+    user = linux.USERS[header["user"]]
+
     def run() -> None:
         linux.raise_oom_score(0)
-        linux.become(user)
+        if header["op"] == _WATCH:
+            linux.become_observer()
+        else:
+            linux.become(user)
         answer(connection, WORKSPACE, header)
 
     return run

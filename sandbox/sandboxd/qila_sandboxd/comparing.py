@@ -81,8 +81,11 @@ def _is_same(path: str, row: list[Any]) -> bool:
         if not stat.S_ISREG(status.st_mode) or status.st_size != size or is_executable(status) != executable:
             return False
         digest = hashlib.sha256()
-        while data := os.read(descriptor, _COPY_BYTES):
+        read = 0
+        # Not beyond the size that it had: a file that grows meanwhile could have no end.
+        while read <= size and (data := os.read(descriptor, min(_COPY_BYTES, size + 1 - read))):
             digest.update(data)
+            read += len(data)
         return bool(digest.hexdigest() == sha256)
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .linux import INSTALL_USER
@@ -62,6 +63,6 @@ def environment(
 
 def _trusting(trust: Path) -> dict[str, str]:
     """For what brings its own authorities and looks nowhere else; a name of a missing file would break it."""
-    if not trust.is_file():
+    if not os.path.isfile(trust):  # noqa: PTH113 - of a Path it costs twice as much, at each start
         return {}
     return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(trust))

@@ -87,6 +87,12 @@ def _read_tree(answers: Answers, root: str, call: Header) -> Header:
     return read_tree(answers, root, call)
 
 
+def _watch(answers: Answers, root: str, call: Header) -> Header:
+    from .watching import watch  # noqa: PLC0415 - as above
+
+    return watch(answers, root, call)
+
+
 def _transfer(_answers: Answers, root: str, call: Header) -> Header:
     return {"size": held_bytes(root, call["transfer"])}
 
@@ -243,5 +249,6 @@ _CALLS = {
     "remove": _remove,
     "link": _link,
     "seal": _seal,
+    "watch": _watch,
 }
 OPERATIONS = frozenset(_CALLS)

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 PROGRAM_USER = 1000
 INSTALL_USER = 1001
+# Sees what programs see; no program may signal, trace or slow it.
+OBSERVER = 1002
 USERS = {"program": PROGRAM_USER, "install": INSTALL_USER}
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
+_CAP_SETUID = 1 << 7
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -41,8 +45,29 @@ def set_undumpable() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability for good."""
+    _set_capabilities(0)
+
+
+def _set_capabilities(mask: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)(mask, mask)))
+
+
+def become_observer() -> None:
+    """Take the program's rights over files alone, and an id of its own for all else.
+
+    The kernel also counts what is watched by this id, so that programs cannot use up what the host allows.
+    """
+    os.setgroups([PROGRAM_USER])
+    os.setresgid(PROGRAM_USER, PROGRAM_USER, PROGRAM_USER)
+    _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setresuid(OBSERVER, OBSERVER, OBSERVER)
+    _set_capabilities(_CAP_SETUID)
+    _libc.setfsuid(PROGRAM_USER)
+    _set_capabilities(0)
+    set_undumpable()
+    if _libc.setfsuid(-1) != PROGRAM_USER:
+        raise PermissionError(errno.EPERM, "the rights of the program's user cannot be had")
 
 
 def rename(source: str, target: str, *, replace: bool) -> None:

@@ -24,7 +24,7 @@ _ROWS_A_FRAME = 30
 # A listing is one message of the executor's.
 _MAXIMUM_ROWS = 10_000
 _MAXIMUM_NAME_CHARACTERS = 2 << 20
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
 def list_files(answers: Answers, root: str, call: Header) -> Header:
@@ -115,12 +115,12 @@ def row(path: str, name: str) -> dict[str, Any]:
     status = os.lstat(path)
     target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115 - a text
     return {
-        "name": _shown(name),
-        "kind": _KINDS.get(stat.S_IFMT(status.st_mode), "other"),
+        "name": shown(name),
+        "kind": KINDS.get(stat.S_IFMT(status.st_mode), "other"),
         "size": status.st_size,
         "mtime_ns": max(0, status.st_mtime_ns),
         "executable": is_executable(status),
-        "link_target": _shown(target),
+        "link_target": shown(target),
     }
 
 
@@ -129,6 +129,6 @@ def is_executable(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IXUSR)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name as UTF-8 whatever its bytes are."""
     return os.fsencode(name).decode(errors="replace")

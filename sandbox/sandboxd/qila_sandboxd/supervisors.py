@@ -71,12 +71,14 @@ class Supervisor:
         self.readers = readers
 
     @property
-    def has_ended(self) -> bool:
-        """Whether somebody killed it while it waited for its order."""
+    def is_spoilt(self) -> bool:
+        """Whether it cannot take an order: somebody killed it, or what it keeps for the program, or it has no room."""
         try:
-            return not self.orders.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            self.orders.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
             return False
+        # Without an order it has nothing to say but that.
+        return True
 
     def start(self, order: bytes, descriptor: int | None = None) -> None:
         """Have it start its program, with its input or terminal; if it is gone, that is what will be read from it."""
@@ -136,7 +138,7 @@ class Supervisors:
         spare, self._spare = self._spare, None
         if spare is None:
             return _spawn()
-        if not spare.has_ended:
+        if not spare.is_spoilt:
             return spare
         spare.close()
         spare.close_readers()

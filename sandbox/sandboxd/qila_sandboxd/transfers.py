@@ -70,8 +70,8 @@ def received(answers: Answers, root: str, call: Header) -> Iterator[Received]:
     path, descriptor = _open(root, name)
     keep = bool(call["transfer"])
     try:
-        _take(answers, descriptor, call["offset"])
-        size, sha256 = _digest(descriptor)
+        size = _take(answers, descriptor, call["offset"])
+        sha256 = _digest(descriptor, size)
         answers.check_sha256(sha256)
         yield Received(descriptor=descriptor, path=path, size=size, sha256=sha256)
         keep = False
@@ -195,7 +195,8 @@ def _unlink(path: str, descriptor: int) -> None:
             os.unlink(path)  # noqa: PTH108 - a text
 
 
-def _take(answers: Answers, descriptor: int, offset: int) -> None:
+def _take(answers: Answers, descriptor: int, offset: int) -> int:
+    """Write what comes behind an offset; how many bytes there are then."""
     held = os.fstat(descriptor).st_size
     if offset > held:
         raise CallError("out_of_range", f"offset {offset} is beyond the {held} bytes that are held; ask for them again")
@@ -209,13 +210,20 @@ def _take(answers: Answers, descriptor: int, offset: int) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
+    return size
 
 
-def _digest(descriptor: int) -> tuple[int, str]:
-    """Size and digest of what lies on disk: what an earlier stream brought counts too."""
+def _digest(descriptor: int, size: int) -> str:
+    """Digest of what lies on disk: what an earlier stream brought counts too.
+
+    Raises:
+        CallError: `io`, if it is not of that size any more: what a program makes longer could have no end.
+    """
     digest = hashlib.sha256()
-    size = 0
-    while data := os.pread(descriptor, _COPY_BYTES, size):
+    position = 0
+    while position < size and (data := os.pread(descriptor, min(_COPY_BYTES, size - position), position)):
         digest.update(data)
-        size += len(data)
-    return size, digest.hexdigest()
+        position += len(data)
+    if position < size or os.fstat(descriptor).st_size != size:
+        raise CallError("io", "a program changed what was held; nothing was written, send it again")
+    return digest.hexdigest()

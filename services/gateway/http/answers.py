@@ -42,6 +42,8 @@ _STATUSES_OF_REASONS: Final = {
     "TARGET_NOT_FOUND": 409,
     "TARGET_UNSUPPORTED": 409,
     "FILE_TOO_LARGE": 413,
+    "FILES_TOO_MANY": 413,
+    "RANGE_NOT_SATISFIABLE": 416,
     "FILE_NO_SPACE": 507,
     "DISK_LOW": 507,
     "HEADERS_TOO_LARGE": 431,
@@ -79,6 +81,8 @@ def status_of(error: QilaError) -> int:
 
 def error_response(error: QilaError, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that tells an error."""
+    if error.reason == "RANGE_NOT_SATISFIABLE":
+        headers = {**(headers or {}), "content-range": f"bytes */{error.metadata['size']}"}
     return json_response(error_document(error), status_of(error), headers)
 
 
@@ -115,9 +119,12 @@ class Stream(Response):
         *,
         media_type: str,
         headers: Mapping[str, str] | None = None,
+        status: int = 200,
     ) -> None:
-        super().__init__(None, 200, headers, media_type)
-        del self.headers["content-length"]
+        super().__init__(None, status, headers, media_type)
+        if "content-length" not in (headers or {}):
+            # Starlette's own says that there is nothing.
+            del self.headers["content-length"]
         self._chunks = chunks
         self._stopping = stopping
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from services.gateway.http import documents, execs, files, sandboxes
+from services.gateway.http import documents, execs, files, interaction, sandboxes, trees, watches
 from services.gateway.http.answers import ClientGoneError, error_response, json_response
 from services.gateway.http.bodies import MAX_BODY_BYTES, read_json, read_query, validated
 from services.gateway.http.connect import CONNECT_PATH, connect_app
@@ -23,6 +23,7 @@ from services.gateway.http.guard import Guard
 from services.gateway.http.models import Body, ExecBody
 from services.gateway.http.openapi import openapi_document
 from services.gateway.http.operation import JSON, Answer, Call, Operation, Services
+from services.gateway.http.ranges import RANGE_HEADERS
 from services.rpc.errors import ErrorCode, QilaError, internal, not_found
 
 _LOG: Final = structlog.get_logger("services.gateway.http")
@@ -35,6 +36,16 @@ _CONNECT_HEADERS: Final = (
     "x-user-agent",
 )
 _CONNECT_ANSWERS: Final = ("grpc-status", "grpc-message", "grpc-status-details-bin")
+_OWN_ANSWERS: Final = (
+    "accept-ranges",
+    "content-range",
+    "etag",
+    "x-qila-entries",
+    "x-qila-exec-id",
+    "x-qila-lock-name",
+    "x-qila-request-id",
+    "x-qila-skipped",
+)
 _CLIENT_GONE: Final = 499
 _METHOD_NOT_ALLOWED: Final = 405
 
@@ -48,7 +59,7 @@ def build_app(services: Services, *, hosts: Sequence[str], origins: Sequence[str
         origins: whose pages may call, exactly.
     """
     app: ASGIApp = Starlette(
-        routes=_routes(services, _operations()),
+        routes=_routes(services, operations_of_door()),
         exception_handlers={HTTPException: _answer_http_exception},
     )
     if origins:
@@ -56,13 +67,14 @@ def build_app(services: Services, *, hosts: Sequence[str], origins: Sequence[str
             app,
             allow_origins=origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["content-type", "last-event-id", *_CONNECT_HEADERS],
-            expose_headers=["x-qila-request-id", "x-qila-exec-id", "x-qila-lock-name", *_CONNECT_ANSWERS],
+            allow_headers=["content-type", "last-event-id", *RANGE_HEADERS, *_CONNECT_HEADERS],
+            expose_headers=[*_OWN_ANSWERS, *_CONNECT_ANSWERS],
         )
     return Guard(app, hosts=hosts, origins=origins)
 
 
-def _operations() -> tuple[Operation, ...]:
+def operations_of_door() -> tuple[Operation, ...]:
+    """Every call of the door, but for the document of them and Connect."""
     serving = {"type": "object", "properties": {"status": {"const": "serving"}}, "required": ["status"]}
     health = Operation(
         name="getHealth",
@@ -70,9 +82,11 @@ def _operations() -> tuple[Operation, ...]:
         path="/v1/health",
         summary="Whether the door answers.",
         handle=_health,
+        calls=(),
         answers=(Answer(description="It does.", media={JSON: serving}),),
     )
-    return (*sandboxes.OPERATIONS, *files.OPERATIONS, *execs.OPERATIONS, *documents.OPERATIONS, health)
+    groups = (sandboxes, files, trees, watches, execs, interaction, documents)
+    return (*(operation for group in groups for operation in group.OPERATIONS), health)
 
 
 def _routes(services: Services, operations: Sequence[Operation]) -> list[BaseRoute]:

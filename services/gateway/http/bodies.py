@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
@@ -19,7 +20,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BODY_BYTES: Final = 4 << 20
 MAX_LOCK_BODY_BYTES: Final = 48 << 20
+# It waits here as long as its program does not read.
+MAX_STDIN_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 32
+# A lockfile is one string: whoever sends more values than this wants them to take room, and time.
+_MAX_VALUES: Final = 100_000
+# Taken for a string to the body's end if it has none, so that each byte is looked at once.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 BODY_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 60.0
 # Bodies that hold lockfiles: so many are in memory at once.
@@ -40,7 +47,24 @@ async def read_json(request: Request, limit: int, seconds: float = BODY_SECONDS)
         QilaError: INVALID_ARGUMENT, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED, as the body breaks a bound.
         ClientGoneError: the client left.
     """
-    return _parsed(await _whole(request, limit, seconds))
+    return _parsed(await read_bytes(request, limit, seconds))
+
+
+async def read_bytes(request: Request, limit: int, seconds: float = BODY_SECONDS) -> bytes:
+    """A whole body. Raises as `read_json` does of its size and time."""
+    _check_announced(request, limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise _too_slow() from None
+    except ClientDisconnect:
+        raise ClientGoneError from None
+    return bytes(body)
 
 
 async def upload(request: Request) -> AsyncGenerator[bytes, None]:
@@ -81,27 +105,16 @@ def validated(model: type[Model], document: Mapping[str, Any]) -> Model:
 
 
 def read_query(model: type[Model], query: QueryParams) -> Model:
-    """The query as the model; a parameter that comes twice is INVALID_ARGUMENT."""
-    items = query.multi_items()
-    if len(items) != len({name for name, _ in items}):
-        raise invalid_argument("QUERY_INVALID", "each parameter of the query must come once")
-    return validated(model, dict(items))
-
-
-async def _whole(request: Request, limit: int, seconds: float) -> bytes:
-    _check_announced(request, limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
-    except TimeoutError:
-        raise _too_slow() from None
-    except ClientDisconnect:
-        raise ClientGoneError from None
-    return bytes(body)
+    """The query as the model. INVALID_ARGUMENT, if a parameter comes twice that is not a list."""
+    lists = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is list}
+    document: dict[str, Any] = {name: query.getlist(name) for name in lists if name in query}
+    for name, value in query.multi_items():
+        if name in lists:
+            continue
+        if name in document:
+            raise invalid_argument("QUERY_INVALID", f"{name[:64]}: must come once in the query")
+        document[name] = value
+    return validated(model, document)
 
 
 def _check_announced(request: Request, limit: int) -> None:
@@ -114,6 +127,7 @@ def _check_announced(request: Request, limit: int) -> None:
 def _parsed(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
+    _check_values(body)
     try:
         document = json.loads(body, parse_constant=_no_constant)
         if b"\\u" in body:
@@ -130,6 +144,13 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise invalid_argument("JSON_INVALID", "the body must be a JSON object, as {}")
     _check_depth(document)
     return document
+
+
+def _check_values(body: bytes) -> None:
+    """Values take far more room than their text: they are counted before there are any."""
+    bare, strings = _STRING.subn(b"", body, _MAX_VALUES)
+    if strings == _MAX_VALUES or sum(bare.count(mark) for mark in (b",", b"[", b"{")) > _MAX_VALUES:
+        raise invalid_argument("JSON_INVALID", f"the body must have at most {_MAX_VALUES} values")
 
 
 def _check_depth(document: dict[str, Any]) -> None:

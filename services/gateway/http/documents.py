@@ -12,9 +12,11 @@ from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.http.answers import Stream, json_response
 from services.gateway.http.bodies import MAX_LOCK_BODY_BYTES
 from services.gateway.http.events import begun
-from services.gateway.http.models import DiffBody, LockQuery, SbomQuery
+from services.gateway.http.models import DiffBody
 from services.gateway.http.operation import BYTES, JSON, TEXT, Answer, Call, Operation
 from services.gateway.http.plain import plain
+from services.gateway.http.queries import LockQuery, SbomQuery
+from services.rpc.errors import not_found
 
 _SBOM_SECONDS: Final = 600.0
 _FORMATS: Final = {
@@ -28,12 +30,28 @@ async def lock(call: Call) -> Response:
     query = cast("LockQuery", call.query)
     request = pb.GetLockRequest(sandbox_id=call.sandbox_id, exec_id=query.exec_id)
     found = await call.gateway.GetLock(request, None)
+    kept = _of_project(found, query) if query.project or query.language else found
     headers = {"x-qila-exec-id": found.exec_id}
     if not query.native:
-        return Response(found.lock, media_type=JSON, headers=headers)
-    return Response(
-        found.native_lock, media_type=BYTES, headers={**headers, "x-qila-lock-name": found.native_lock_name}
-    )
+        return Response(kept.lock, media_type=JSON, headers=headers)
+    if not kept.native_lock_name:
+        raise not_found("NO_LOCK", f"{found.exec_id} has no native lock; leave `native` out")
+    return Response(kept.native_lock, media_type=BYTES, headers={**headers, "x-qila-lock-name": kept.native_lock_name})
+
+
+def _of_project(found: pb.GetLockResponse, query: LockQuery) -> pb.ProjectLock:
+    """The only one that is meant."""
+    wanted = query.project.rstrip("/")
+    meant = [
+        item
+        for item in found.projects
+        if (not wanted or item.project == wanted) and (not query.language or item.ecosystem == query.language)
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    there = ", ".join(f"{item.project} ({item.ecosystem})" for item in found.projects) or "none"
+    reason = "several projects are meant" if meant else "no such project was installed"
+    raise not_found("PROJECT_NOT_FOUND", f"{reason}; of {found.exec_id} there is: {there}", exec_id=found.exec_id)
 
 
 async def sbom(call: Call) -> Response:
@@ -66,6 +84,7 @@ OPERATIONS: Final = (
         path="/v1/sandboxes/{sandbox_id}/lock",
         summary="The lockfile of an exec's environment, as it is kept.",
         handle=lock,
+        calls=("GetLock",),
         query=LockQuery,
         answers=(Answer(description="qila.lock.json, or the native lock.", media={JSON: {}, BYTES: TEXT}),),
     ),
@@ -75,6 +94,7 @@ OPERATIONS: Final = (
         path="/v1/sandboxes/{sandbox_id}/sbom",
         summary="The SBOM of an exec.",
         handle=sbom,
+        calls=("GetSbom",),
         query=SbomQuery,
         answers=(Answer(description="CycloneDX or SPDX.", media={media: {} for _, media in _FORMATS.values()}),),
     ),
@@ -84,6 +104,7 @@ OPERATIONS: Final = (
         path="/v1/diff",
         summary="Compares what two execs, sandboxes or lockfiles hold.",
         handle=diff,
+        calls=("DiffLocks",),
         body=DiffBody,
         body_required=True,
         body_limit=MAX_LOCK_BODY_BYTES,

@@ -21,6 +21,7 @@ from services.rpc.server import AddressInUse, BadAddress, loopback_address
 
 _LOG: Final = structlog.get_logger("services.gateway.http")
 _BACKLOG: Final = 128
+_HTTP_PORT: Final = 80
 _KEEP_ALIVE_SECONDS: Final = 10
 
 
@@ -39,7 +40,7 @@ class HttpDoor:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._services = Services(gateway=gateway)
         own = {config.address.rpartition(":")[0], self.address.rpartition(":")[0], "localhost"}
-        hosts = [*(f"{name}:{port}" for name in sorted(own)), *config.hosts]
+        hosts = [*(host for name in sorted(own) for host in hosts_of(name, port)), *config.hosts]
         app = build_app(self._services, hosts=hosts, origins=config.origins)
         self._server = _Server(
             uvicorn.Config(
@@ -75,6 +76,11 @@ class HttpDoor:
         await asyncio.wait({self._serving})
         if not self._serving.cancelled() and (error := self._serving.exception()) is not None:
             _LOG.error("http_door_failed", error=repr(error)[:500])
+
+
+def hosts_of(name: str, port: int) -> list[str]:
+    """What a Host header says for a name: clients leave out the port of HTTP."""
+    return [f"{name}:{port}", *([name] if port == _HTTP_PORT else [])]
 
 
 class _Server(uvicorn.Server):

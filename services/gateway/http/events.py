@@ -25,13 +25,14 @@ _HEARTBEAT: Final = b": the stream lives\n\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """What a client has of an exec: control events up to a sequence, and bytes of a run's two streams."""
+    """What a client has of an exec: control events up to a sequence, and bytes of a run's streams."""
 
     exec_id: str
     sequence: int = 0
     run: int = 0
     stdout: int = 0
     stderr: int = 0
+    terminal: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -40,16 +41,18 @@ class Position:
         if found is None:
             message = "Last-Event-ID must be the id of an event of this exec, as it came"
             raise invalid_argument("EVENT_ID_INVALID", message)
-        sequence, run, stdout, stderr = (int(number) for number in found.groups()[1:])
-        return cls(exec_id=found[1], sequence=sequence, run=run, stdout=stdout, stderr=stderr)
+        sequence, run, stdout, stderr, terminal = (int(number) for number in found.groups("0")[1:])
+        return cls(exec_id=found[1], sequence=sequence, run=run, stdout=stdout, stderr=stderr, terminal=terminal)
 
     def __str__(self) -> str:
-        return f"{self.exec_id}.{self.sequence}.{self.run}.{self.stdout}.{self.stderr}"
+        # A run has a terminal, or the two others.
+        terminal = f".{self.terminal}" if self.terminal else ""
+        return f"{self.exec_id}.{self.sequence}.{self.run}.{self.stdout}.{self.stderr}{terminal}"
 
     def request(self, sandbox_id: str) -> pb.AttachExecRequest:
         """Asks for what comes after."""
         asked = pb.AttachExecRequest(sandbox_id=sandbox_id, exec_id=self.exec_id, after_sequence=self.sequence)
-        offsets = pb.OutputOffsets(stdout=self.stdout, stderr=self.stderr, run=self.run)
+        offsets = pb.OutputOffsets(stdout=self.stdout, stderr=self.stderr, terminal=self.terminal, run=self.run)
         getattr(asked, "from").CopyFrom(offsets)
         return asked
 
@@ -58,11 +61,19 @@ class Position:
         if event.sequence:
             begins = event.phase_started.phase == pb.PHASE_RUN
             moved = replace(self, sequence=event.sequence)
-            return replace(moved, run=event.phase_started.run, stdout=0, stderr=0) if begins else moved
+            return replace(moved, run=event.phase_started.run, stdout=0, stderr=0, terminal=0) if begins else moved
+        if not event.HasField("output"):
+            # A heartbeat.
+            return self
         end = event.output.offset + len(event.output.data)
-        if event.output.stream == pb.STREAM_STDOUT:
-            return replace(self, run=event.output.run, stdout=end)
-        return replace(self, run=event.output.run, stderr=end)
+        moved = replace(self, run=event.output.run)
+        match event.output.stream:
+            case pb.STREAM_STDOUT:
+                return replace(moved, stdout=end)
+            case pb.STREAM_TERMINAL:
+                return replace(moved, terminal=end)
+            case _:
+                return replace(moved, stderr=end)
 
 
 async def event_response(chunks: AsyncGenerator[bytes, None], heartbeat: float, stopping: asyncio.Event) -> Response:

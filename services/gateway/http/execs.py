@@ -11,9 +11,10 @@ from starlette.responses import Response
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway.http.answers import json_response
 from services.gateway.http.events import Position, event_response, rendered
-from services.gateway.http.models import EVENT_ID_PATTERN, EventsQuery, ExecBody
+from services.gateway.http.models import EVENT_ID_PATTERN, ExecBody
 from services.gateway.http.operation import EVENT_STREAM, JSON, Answer, Call, Operation
 from services.gateway.http.plain import plain
+from services.gateway.http.queries import EventsQuery, ListExecsQuery
 from services.gateway.http.results import ExecResult, result_schema
 from services.rpc.errors import failed_precondition
 
@@ -32,6 +33,12 @@ async def start(call: Call) -> Response:
         return json_response(await call.wanted(_result(events)))
     created = await _created(events)
     return await _told(call, created.exec_id, 202)
+
+
+async def list_all(call: Call) -> Response:
+    """GET /v1/sandboxes/{sandbox_id}/execs."""
+    request = cast("ListExecsQuery", call.query).message(call.sandbox_id)
+    return json_response(plain(await call.gateway.ListExecs(request, None)))
 
 
 async def get(call: Call) -> Response:
@@ -117,6 +124,7 @@ OPERATIONS: Final = (
         path="/v1/sandboxes/{sandbox_id}/exec",
         summary="Runs a program with what it needs, or a command as it is; the exec does not end with the connection.",
         handle=start,
+        calls=("Exec",),
         body=ExecBody,
         event_id=EVENT_ID_PATTERN,
         answers=(
@@ -126,11 +134,22 @@ OPERATIONS: Final = (
         ),
     ),
     Operation(
+        name="listExecs",
+        method="GET",
+        path="/v1/sandboxes/{sandbox_id}/execs",
+        summary="A sandbox's execs, newest first, in pages.",
+        handle=list_all,
+        calls=("ListExecs",),
+        query=ListExecsQuery,
+        answers=(Answer(description="A page.", media={JSON: pb.ListExecsResponse.DESCRIPTOR}),),
+    ),
+    Operation(
         name="getExec",
         method="GET",
         path=_EXEC,
         summary="Where an exec is.",
         handle=get,
+        calls=("GetExec",),
         answers=(Answer(description="The exec.", media={JSON: pb.Exec.DESCRIPTOR}),),
     ),
     Operation(
@@ -139,6 +158,7 @@ OPERATIONS: Final = (
         path=f"{_EXEC}/result",
         summary="Waits for an exec, and tells how it ended.",
         handle=result,
+        calls=("AttachExec",),
         answers=(Answer(description="How it ended.", media={JSON: result_schema}),),
     ),
     Operation(
@@ -147,6 +167,7 @@ OPERATIONS: Final = (
         path=f"{_EXEC}/events",
         summary="The events of an exec, from the first or behind the one that is named.",
         handle=events_of,
+        calls=("AttachExec",),
         query=EventsQuery,
         event_id=EVENT_ID_PATTERN,
         answers=(Answer(description="The events.", media=_STREAMED), _SEEN),
@@ -157,6 +178,7 @@ OPERATIONS: Final = (
         path=f"{_EXEC}/cancel",
         summary="Kills everything that the exec started. A repeat is OK.",
         handle=cancel,
+        calls=("CancelExec",),
         answers=(Answer(description="The exec.", media={JSON: pb.Exec.DESCRIPTOR}),),
     ),
 )

@@ -10,24 +10,46 @@ from starlette.responses import Response
 
 from qila.gateway.v1 import gateway_pb2 as pb
 from services.gateway import checks
-from services.gateway.http.answers import Stream, json_response
+from services.gateway.http.answers import json_response
 from services.gateway.http.bodies import upload
-from services.gateway.http.events import begun
-from services.gateway.http.models import PATH_PATTERN, ListFilesQuery, WriteFileQuery
+from services.gateway.http.content import NOT_AGAIN, Content, answer_content
+from services.gateway.http.models import PATH_PATTERN, DirectoryBody, MoveBody
 from services.gateway.http.multipart import MultipartReader, Part
 from services.gateway.http.operation import BYTES, FORM, JSON, TEXT, Answer, Call, Operation
 from services.gateway.http.plain import plain
+from services.gateway.http.queries import ListFilesQuery, PathQuery, WriteFileQuery
+from services.gateway.http.ranges import RANGE_HEADERS
 from services.rpc.errors import invalid_argument
 
 _FILE_FIELDS: Final = ("file", "files")
-_DOWNLOAD_SECONDS: Final = 3600.0
 
 
 async def list_directory(call: Call) -> Response:
     """GET /v1/sandboxes/{sandbox_id}/files."""
-    path = cast("ListFilesQuery", call.query).path
-    listed = await call.gateway.ListFiles(pb.ListFilesRequest(sandbox_id=call.sandbox_id, path=path), None)
-    return json_response(plain(listed))
+    query = cast("ListFilesQuery", call.query)
+    request = pb.ListFilesRequest(
+        sandbox_id=call.sandbox_id, path=query.path, depth=query.depth, patterns=query.pattern
+    )
+    return json_response(plain(await call.gateway.ListFiles(request, None)))
+
+
+async def stat(call: Call) -> Response:
+    """GET /v1/sandboxes/{sandbox_id}/stat."""
+    request = pb.StatFileRequest(sandbox_id=call.sandbox_id, path=cast("PathQuery", call.query).path)
+    return json_response(plain((await call.gateway.StatFile(request, None)).file))
+
+
+async def move(call: Call) -> Response:
+    """POST /v1/sandboxes/{sandbox_id}/move."""
+    await call.gateway.MoveFile(cast("MoveBody", call.body).message(call.sandbox_id), None)
+    return Response(status_code=204)
+
+
+async def make_directory(call: Call) -> Response:
+    """POST /v1/sandboxes/{sandbox_id}/directories."""
+    path = cast("DirectoryBody", call.body).path
+    await call.gateway.MakeDirectory(pb.MakeDirectoryRequest(sandbox_id=call.sandbox_id, path=path), None)
+    return Response(status_code=204)
 
 
 async def upload_form(call: Call) -> Response:
@@ -40,7 +62,8 @@ async def upload_form(call: Call) -> Response:
             if part.filename is None:
                 path = await _path_field(part, form)
                 continue
-            written.append(await _write(call, _target(part, path), form.content()))
+            header = pb.WriteFileHeader(sandbox_id=call.sandbox_id, path=_target(part, path))
+            written.append(await _write(call, header, form.content()))
             path = ""
     if path:
         raise invalid_argument("FORM_INVALID", "path: must come before the file that it is for")
@@ -51,28 +74,29 @@ async def upload_form(call: Call) -> Response:
 
 async def write(call: Call) -> Response:
     """PUT /v1/sandboxes/{sandbox_id}/files/{path}."""
-    executable = cast("WriteFileQuery", call.query).executable
+    query = cast("WriteFileQuery", call.query)
+    header = pb.WriteFileHeader(
+        sandbox_id=call.sandbox_id,
+        path=call.path,
+        executable=query.executable,
+        transfer_id=query.transfer_id,
+        offset=query.offset,
+    )
     async with aclosing(upload(call.request)) as chunks:
-        return json_response(await _write(call, call.path, chunks, executable=executable))
+        return json_response(await _write(call, header, chunks, query.sha256))
 
 
 async def read(call: Call) -> Response:
     """GET /v1/sandboxes/{sandbox_id}/files/{path}."""
-    request = pb.ReadFileRequest(sandbox_id=call.sandbox_id, path=call.path)
 
-    async def content() -> AsyncGenerator[bytes, None]:
+    async def opening(offset: int, length: int, _etag: str) -> Content:
+        request = pb.ReadFileRequest(sandbox_id=call.sandbox_id, path=call.path, offset=offset, length=length)
         responses = cast("AsyncGenerator[pb.ReadFileResponse, None]", call.gateway.ReadFile(request, None))
-        async with aclosing(responses):
-            async for response in responses:
-                if response.HasField("chunk"):
-                    yield response.chunk
+        header = (await anext(responses)).header
+        etag = f'"{header.mtime_ns:x}-{header.size:x}{"x" if header.executable else ""}"'
+        return Content(etag=etag, size=header.size, responses=responses)
 
-    # What a program wrote must never be shown as a page.
-    headers = {"content-disposition": "attachment"}
-    chunks = await begun(content(), _DOWNLOAD_SECONDS)
-    if chunks is None:
-        return Response(b"", media_type=BYTES, headers=headers)
-    return Stream(chunks, call.services.stopping, media_type=BYTES, headers=headers)
+    return await answer_content(call, opening, BYTES)
 
 
 async def remove(call: Call) -> Response:
@@ -100,20 +124,22 @@ def _target(part: Part, path: str) -> str:
     return target
 
 
-async def _write(call: Call, path: str, chunks: AsyncIterator[bytes], *, executable: bool = False) -> dict[str, Any]:
+async def _write(
+    call: Call, header: pb.WriteFileHeader, chunks: AsyncIterator[bytes], sha256: str = ""
+) -> dict[str, Any]:
     async def requests() -> AsyncGenerator[pb.WriteFileRequest, None]:
-        header = pb.WriteFileHeader(sandbox_id=call.sandbox_id, path=path, executable=executable)
         yield pb.WriteFileRequest(header=header)
         async for chunk in chunks:
             yield pb.WriteFileRequest(chunk=chunk)
-        yield pb.WriteFileRequest(end=pb.WriteFileEnd())
+        yield pb.WriteFileRequest(end=pb.WriteFileEnd(sha256=sha256))
 
     async with aclosing(requests()) as messages:
         written = await call.gateway.WriteFile(messages, None)
-    return {"path": path, "size": written.size, "sha256": written.sha256}
+    return {"path": header.path, "size": written.size, "sha256": written.sha256}
 
 
-_FILES: Final = "/v1/sandboxes/{sandbox_id}/files"
+_SANDBOX: Final = "/v1/sandboxes/{sandbox_id}"
+_FILES: Final = f"{_SANDBOX}/files"
 _WRITTEN: Final = {
     "type": "object",
     "properties": {
@@ -145,8 +171,9 @@ OPERATIONS: Final = (
         name="listFiles",
         method="GET",
         path=_FILES,
-        summary="Lists one directory.",
+        summary="Lists a directory, or what is below it down to a depth, sorted by path.",
         handle=list_directory,
+        calls=("ListFiles",),
         query=ListFilesQuery,
         answers=(Answer(description="The files.", media={JSON: pb.ListFilesResponse.DESCRIPTOR}),),
     ),
@@ -156,6 +183,7 @@ OPERATIONS: Final = (
         path=_FILES,
         summary="Writes the files of a form, each atomically: those before one that fails stay.",
         handle=upload_form,
+        calls=("WriteFile",),
         upload=(FORM, _FORM),
         body_required=True,
         answers=(Answer(description="What was written.", media={JSON: _UPLOADED}),),
@@ -164,16 +192,23 @@ OPERATIONS: Final = (
         name="readFile",
         method="GET",
         path=f"{_FILES}/{{path}}",
-        summary="The bytes of a file.",
+        summary="The bytes of a file, or a part of them.",
         handle=read,
-        answers=(Answer(description="The bytes.", media={BYTES: TEXT}),),
+        calls=("ReadFile",),
+        headers=RANGE_HEADERS,
+        answers=(
+            Answer(description="The bytes.", media={BYTES: TEXT}),
+            Answer(description="The bytes of the range.", status=206, media={BYTES: TEXT}),
+            NOT_AGAIN,
+        ),
     ),
     Operation(
         name="writeFile",
         method="PUT",
         path=f"{_FILES}/{{path}}",
-        summary="Writes a file atomically, at most 2 GiB.",
+        summary="Writes a file atomically, at most 2 GiB; with a transfer, an upload that broke off goes on.",
         handle=write,
+        calls=("WriteFile",),
         upload=(BYTES, TEXT),
         query=WriteFileQuery,
         answers=(Answer(description="What was written.", media={JSON: _WRITTEN}),),
@@ -184,6 +219,39 @@ OPERATIONS: Final = (
         path=f"{_FILES}/{{path}}",
         summary="Removes a file, or a directory with all it holds.",
         handle=remove,
+        calls=("RemoveFile",),
         answers=(Answer(description="It is gone.", status=204),),
+    ),
+    Operation(
+        name="statFile",
+        method="GET",
+        path=f"{_SANDBOX}/stat",
+        summary="What a path is; a link is not followed.",
+        handle=stat,
+        calls=("StatFile",),
+        query=PathQuery,
+        answers=(Answer(description="The file, directory or link.", media={JSON: pb.FileInfo.DESCRIPTOR}),),
+    ),
+    Operation(
+        name="moveFile",
+        method="POST",
+        path=f"{_SANDBOX}/move",
+        summary="Gives a file, directory or link another path, atomically.",
+        handle=move,
+        calls=("MoveFile",),
+        body=MoveBody,
+        body_required=True,
+        answers=(Answer(description="It is there.", status=204),),
+    ),
+    Operation(
+        name="makeDirectory",
+        method="POST",
+        path=f"{_SANDBOX}/directories",
+        summary="Makes a directory and those above it; one that is there is fine.",
+        handle=make_directory,
+        calls=("MakeDirectory",),
+        body=DirectoryBody,
+        body_required=True,
+        answers=(Answer(description="It is there.", status=204),),
     ),
 )

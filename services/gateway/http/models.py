@@ -1,4 +1,4 @@
-"""What bodies and queries may hold. Rules that the gateway checks itself are not written a second time."""
+"""What bodies may hold. Rules that the gateway checks itself are not written a second time."""
 
 from __future__ import annotations
 
@@ -19,20 +19,30 @@ _MODULE: Final[dict[str, Any]] = {"pattern": r"^([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?
 _NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$"
 _LAUNCH: Final[dict[str, Any]] = {"prefixItems": [{"type": "string", "pattern": r"^[^\x00]+$"}]}
 _ENV_NAMES: Final[dict[str, Any]] = {"propertyNames": {"pattern": r"^[^=\x00]+$"}}
-_ONE_AT_MOST: Final[dict[str, Any]] = {
+_TRUE: Final[dict[str, Any]] = {"const": True}
+_NOT_TOGETHER: Final[dict[str, Any]] = {
     "not": {
         "anyOf": [
-            {"required": [one, other], "properties": {one: {"minLength": 1}, other: {"minLength": 1}}}
-            for one, other in (("filename", "module"), ("filename", "script"), ("module", "script"))
+            *(
+                {"required": [one, other], "properties": {one: {"minLength": 1}, other: {"minLength": 1}}}
+                for one, other in (("filename", "module"), ("filename", "script"), ("module", "script"))
+            ),
+            *(
+                {"required": ["install_missing", other], "properties": {"install_missing": _TRUE, other: opened}}
+                for other, opened in (("stdin", _TRUE), ("terminal", {"type": "object"}))
+            ),
         ]
     }
 }
 _MAX_UINT32 = (1 << 32) - 1
-_MAX_INT64 = (1 << 63) - 1
+MAX_INT64 = (1 << 63) - 1
 _NANOS = 10**9
-EVENT_ID: Final = r"(ex_[a-z2-7]{26})\.([0-9]{1,18})\.([0-9]{1,9})\.([0-9]{1,18})\.([0-9]{1,18})"
+# Each is six strings of JSON, which take room; over gRPC it is 20,000.
+MAX_COMPARED_FILES: Final = 16_000
+EVENT_ID: Final = r"(ex_[a-z2-7]{26})\.([0-9]{1,18})\.([0-9]{1,9})\.([0-9]{1,18})\.([0-9]{1,18})(?:\.([0-9]{1,18}))?"
 EVENT_ID_PATTERN: Final = f"^({EVENT_ID})?$"
 SEQUENCE_PATTERN: Final = "^[0-9]{0,18}$"
+TRANSFER_PATTERN: Final = "^[A-Za-z0-9_-]{1,64}$"
 
 
 def _whole(value: Any) -> Any:
@@ -42,12 +52,15 @@ def _whole(value: Any) -> Any:
 
 Whole = BeforeValidator(_whole)
 Uint32 = Annotated[int, Field(ge=0, le=_MAX_UINT32), Whole]
-Uint64 = Annotated[int, Field(ge=0, le=_MAX_INT64), Whole]
+Uint64 = Annotated[int, Field(ge=0, le=MAX_INT64), Whole]
 ExecId = Annotated[str, Field(pattern="^(ex_[a-z2-7]{26})?$")]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 PathOrNone = Annotated[str, Field(json_schema_extra=_PATH_OR_NONE)]
 Names = Annotated[list[Annotated[str, Field(pattern=_NAME)]], Field(max_length=64)]
 SandboxId = Annotated[str, Field(pattern="^sb_[a-z2-7]{26}$")]
+Language = Annotated[str, Field(pattern="^([a-z][a-z0-9]{0,31})?$")]
+Path = Annotated[str, Field(json_schema_extra={"pattern": f"^{PATH_PATTERN}$"})]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Mode = Literal["registries", "none"]
 MODES: dict[Mode, pb.EgressMode.ValueType] = {
     "registries": pb.EGRESS_MODE_REGISTRIES,
@@ -59,12 +72,6 @@ class Body(BaseModel):
     """A JSON object without members that nobody knows."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Query(BaseModel):
-    """The parameters of a query, which come as text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LimitsBody(Body):
@@ -106,12 +113,11 @@ class LockBody(Body):
 class CreateSandboxBody(Body):
     """What a sandbox is made with; all of it may be left out."""
 
-    language: str = Field(
-        default="", pattern="^([a-z][a-z0-9]{0,31})?$", description='"python", "node", "go", "java"; breaks ties only.'
-    )
+    language: Language = Field(default="", description='"python", "node", "go", "java"; breaks ties only.')
     limits: LimitsBody | None = None
     egress: EgressBody | None = None
     lock: LockBody | None = Field(default=None, description="Programs get exactly its versions and hashes.")
+    image: str = Field(default="", description="The name of one of /v1/images; the default if left out.")
 
     def message(self) -> pb.CreateSandboxRequest:
         """As the gateway takes it."""
@@ -120,7 +126,19 @@ class CreateSandboxBody(Body):
             limits=None if self.limits is None else self.limits.message(),
             egress=None if self.egress is None else self.egress.message(),
             lock=None if self.lock is None else self.lock.message(),
+            image=self.image,
         )
+
+
+class TerminalBody(Body):
+    """The size of a terminal."""
+
+    rows: Annotated[int, Field(ge=1, le=checks.MAX_TERMINAL_SIZE), Whole]
+    columns: Annotated[int, Field(ge=1, le=checks.MAX_TERMINAL_SIZE), Whole]
+
+    def message(self) -> pb.Terminal:
+        """As the gateway takes it."""
+        return pb.Terminal(rows=self.rows, columns=self.columns)
 
 
 class ExecOptions(Body):
@@ -132,6 +150,12 @@ class ExecOptions(Body):
     install_timeout: float | None = Field(default=None, ge=0, le=checks.MAX_INSTALL_SECONDS, description="Seconds.")
     output_limit_bytes: Annotated[int, Field(ge=0, le=checks.MAX_OUTPUT_LIMIT), Whole] = 0
     end_at_output_limit: bool = False
+    idle_timeout: float | None = Field(
+        default=None, ge=1, le=checks.MAX_RUN_SECONDS, description="Seconds without output and input that end the run."
+    )
+    stdin: bool = Field(default=False, description="The program's input is open, for writeStdin.")
+    terminal: TerminalBody | None = Field(default=None, description="It has a terminal; its input is open.")
+    merge_output: bool = Field(default=False, description="stderr goes where stdout goes, in the order of the writes.")
     wait: bool = Field(default=True, description="False: the answer comes at once, and the exec goes on.")
 
     def message(self, sandbox_id: str) -> pb.ExecRequest:
@@ -144,13 +168,17 @@ class ExecOptions(Body):
             install_timeout=_duration(self.install_timeout),
             output_limit_bytes=self.output_limit_bytes,
             end_at_output_limit=self.end_at_output_limit,
+            idle_timeout=_duration(self.idle_timeout),
+            stdin=self.stdin,
+            terminal=None if self.terminal is None else self.terminal.message(),
+            merge_output=self.merge_output,
         )
 
 
 class ProgramBody(ExecOptions):
     """A program of the workspace; it is found if no filename, module or script says which, and one of them at most."""
 
-    model_config = ConfigDict(json_schema_extra=_ONE_AT_MOST)
+    model_config = ConfigDict(json_schema_extra=_NOT_TOGETHER)
 
     filename: PathOrNone = Field(default="", description="The program; its path in the workspace.")
     module: str = Field(default="", json_schema_extra=_MODULE, description="A module, as `python -m` runs it.")
@@ -161,7 +189,12 @@ class ProgramBody(ExecOptions):
     launch: Annotated[list[Text], Field(json_schema_extra=_LAUNCH)] = Field(
         default=[], description="Replaces the command that launches it."
     )
-    install_missing: bool = Field(default=False, description="What the manifest forgot is installed too.")
+    working_directory: PathOrNone = Field(default="", description="Where it is launched, in place of Qila's choice.")
+    language: Language = Field(default="", description="Which runs it, where several could.")
+    install_missing: bool = Field(
+        default=False, description="What the manifest forgot is installed too. Not with stdin or a terminal."
+    )
+    install_all: bool = Field(default=False, description="Every project of the workspace is installed too.")
     no_detection: bool = Field(default=False, description="Nothing that no manifest names is installed.")
     extras: Names = Field(default=[], description="Extras of the manifest.")
     groups: Names = Field(default=[], description="Dependency groups of the manifest.")
@@ -170,12 +203,19 @@ class ProgramBody(ExecOptions):
         """As the gateway takes it."""
         request = super().message(sandbox_id)
         program = pb.Program(
-            file=self.filename, module=self.module, script=self.script, args=self.args, command=self.launch
+            file=self.filename,
+            module=self.module,
+            script=self.script,
+            args=self.args,
+            command=self.launch,
+            working_directory=self.working_directory,
+            language=self.language,
         )
         request.MergeFrom(
             pb.ExecRequest(
                 program=program,
                 install_missing=self.install_missing,
+                install_all=self.install_all,
                 no_detection=self.no_detection,
                 extras=self.extras,
                 groups=self.groups,
@@ -210,6 +250,53 @@ class ExecBody(
     """A program of the workspace, or, with `command`, a command."""
 
     model_config = ConfigDict(strict=True, frozen=True)
+
+
+class SignalBody(Body):
+    """What is sent to an exec's process group."""
+
+    signal: Annotated[int, Field(ge=1, le=31, description="As Linux numbers them: 2 is SIGINT, 15 SIGTERM."), Whole]
+
+
+class MoveBody(Body):
+    """From where to where."""
+
+    source: Path
+    target: Path
+    replace: bool = Field(default=False, description="A file or link at the target gives way.")
+
+    def message(self, sandbox_id: str) -> pb.MoveFileRequest:
+        """As the gateway takes it."""
+        return pb.MoveFileRequest(sandbox_id=sandbox_id, **self.model_dump())
+
+
+class DirectoryBody(Body):
+    """A directory that is to be."""
+
+    path: Path
+
+
+class TreeFileBody(Body):
+    """A file as the client has it; its path is below the directory that is compared."""
+
+    path: Path
+    size: Uint64
+    sha256: Sha256
+    executable: bool = False
+
+    def message(self) -> pb.TreeFile:
+        """As the gateway takes it."""
+        return pb.TreeFile(**self.model_dump())
+
+
+class CompareBody(Body):
+    """The files of a tree as the client has them."""
+
+    path: PathOrNone = ""
+    files: list[TreeFileBody] = Field(max_length=MAX_COMPARED_FILES, description="Of a larger tree, part by part.")
+    ignored_names: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default=[], max_length=64, description="Directories of these names are not looked into."
+    )
 
 
 class PreviewBody(Body):
@@ -259,62 +346,6 @@ class DiffBody(Body):
     def message(self) -> pb.DiffLocksRequest:
         """As the gateway takes it."""
         return pb.DiffLocksRequest(before=self.before.message(), after=self.after.message())
-
-
-class NoQuery(Query):
-    """No parameters."""
-
-
-class ListFilesQuery(Query):
-    """Which directory."""
-
-    path: PathOrNone = Field(default="", description="Relative to the workspace; the workspace itself if left out.")
-
-
-class WriteFileQuery(Query):
-    """How the file is kept."""
-
-    executable: bool = False
-
-
-class EventsQuery(Query):
-    """Where to go on, for clients that cannot send Last-Event-ID."""
-
-    after: str = Field(default="", pattern=EVENT_ID_PATTERN, description="The id of the last event that came.")
-
-
-class ExecQuery(Query):
-    """Which exec."""
-
-    exec_id: ExecId = Field(default="", description="The newest that has one, if left out.")
-
-
-class LockQuery(ExecQuery):
-    """Which lock."""
-
-    native: bool = Field(default=False, description="The ecosystem's own lock instead of qila.lock.json.")
-
-
-class SbomQuery(ExecQuery):
-    """Which SBOM."""
-
-    format: Literal["cyclonedx", "spdx"] = "cyclonedx"
-
-
-class EgressRecordsQuery(Query):
-    """Which records."""
-
-    exec_id: ExecId = ""
-    verdict: Literal["", "allowed", "refused", "failed"] = ""
-    after: Uint64 = Field(default=0, description="Only records after this sequence.")
-    limit: int = Field(default=1000, ge=1, le=10_000, description="Of an answer that is not a stream.")
-
-    def message(self, sandbox_id: str, *, after: int, follow: bool) -> pb.ListEgressRequest:
-        """As the gateway takes it."""
-        verdict = pb.EgressVerdict.Value(f"EGRESS_VERDICT_{self.verdict.upper() or 'UNSPECIFIED'}")
-        return pb.ListEgressRequest(
-            sandbox_id=sandbox_id, exec_id=self.exec_id, verdict=verdict, after_sequence=after, follow=follow
-        )
 
 
 def _duration(seconds: float | None) -> Duration | None:

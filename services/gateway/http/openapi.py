@@ -9,9 +9,10 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor
 from pydantic.json_schema import models_json_schema
 
-from services.gateway.http.models import PATH_PATTERN, NoQuery
+from services.gateway.http.models import PATH_PATTERN, TRANSFER_PATTERN
 from services.gateway.http.operation import JSON, Answer, Operation
 from services.gateway.http.plain import schema_of
+from services.gateway.http.queries import NoQuery
 from services.rpc.errors import ErrorCode
 
 _REFERENCE: Final = "#/components/schemas/{model}"
@@ -23,6 +24,7 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "pattern": f"^{PATH_PATTERN}$",
         "description": "Relative to the workspace, without empty parts, `.` and `..`; its / need not be escaped.",
     },
+    "transfer_id": {"type": "string", "pattern": TRANSFER_PATTERN, "description": "As its client chose it."},
 }
 _LAST_EVENT_ID: Final[Mapping[str, Any]] = {
     "name": "Last-Event-ID",
@@ -104,6 +106,10 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
             {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": rule}
             for name, rule in schema["properties"].items()
         ]
+    parameters += [
+        {"name": name, "in": "header", "required": False, "description": meaning, "schema": {"type": "string"}}
+        for name, meaning in operation.headers.items()
+    ]
     if operation.event_id:
         parameters.append({**_LAST_EVENT_ID, "schema": {"type": "string", "pattern": operation.event_id}})
     return parameters

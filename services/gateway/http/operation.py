@@ -13,13 +13,15 @@ from starlette.responses import Response
 
 from services.gateway.http.answers import while_wanted
 from services.gateway.http.bodies import LARGE_AT_ONCE, MAX_BODY_BYTES
-from services.gateway.http.models import Body, ExecBody, NoQuery, Query
+from services.gateway.http.models import Body, ExecBody
+from services.gateway.http.queries import NoQuery, Query
 from services.gateway.servicer import GatewayServicer
 
 EVENT_STREAM: Final = "text/event-stream"
 JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
 FORM: Final = "multipart/form-data"
+TAR: Final = "application/x-tar"
 TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 
 
@@ -99,8 +101,10 @@ class Operation:
     """One call.
 
     Attributes:
+        calls: what of GatewayService it makes.
         upload: the media type of a body that its handler reads by itself, with its schema.
         event_id: the form of Last-Event-ID, if the call may go on behind an event.
+        headers: further headers that it heeds, with what they mean.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Operation:
     path: str
     summary: str
     handle: Callable[[Call], Awaitable[Response]]
+    calls: tuple[str, ...]
     answers: tuple[Answer, ...]
     body: type[Body | ExecBody] | None = None
     body_required: bool = False
@@ -115,3 +120,4 @@ class Operation:
     query: type[Query] = NoQuery
     upload: tuple[str, Mapping[str, Any]] | None = None
     event_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)

@@ -99,7 +99,7 @@ class ExecResult:
             case "notice" if len(self._notices) < _MAX_ENTRIES:
                 self._notices.append(plain(event.notice))
             case "output" if event.output.phase == pb.PHASE_RUN:
-                self._streams[event.output.stream].add(event.output.data)
+                self._streams[_kept_as(event.output.stream)].add(event.output.data)
                 self._merged.add(event.output.data)
             case "ended":
                 self._ended = event.ended
@@ -115,6 +115,11 @@ class ExecResult:
         self._install.add(f"Installing {words}\n".encode())
         if len(self._packages) < _MAX_ENTRIES:
             self._packages.append({"name": package.name, "version": package.version})
+
+
+def _kept_as(stream: pb.Stream.ValueType) -> pb.Stream.ValueType:
+    """What a terminal shows is told as stdout."""
+    return pb.STREAM_STDERR if stream == pb.STREAM_STDERR else pb.STREAM_STDOUT
 
 
 def result_schema(components: dict[str, Any]) -> dict[str, Any]:

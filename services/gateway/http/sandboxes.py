@@ -13,15 +13,10 @@ from services.gateway import checks
 from services.gateway.http.answers import json_response
 from services.gateway.http.bodies import MAX_LOCK_BODY_BYTES
 from services.gateway.http.events import event_response, sent_event
-from services.gateway.http.models import (
-    SEQUENCE_PATTERN,
-    CreateSandboxBody,
-    EgressBody,
-    EgressRecordsQuery,
-    PreviewBody,
-)
+from services.gateway.http.models import SEQUENCE_PATTERN, CreateSandboxBody, EgressBody, PreviewBody
 from services.gateway.http.operation import EVENT_STREAM, JSON, Answer, Call, Operation
 from services.gateway.http.plain import plain
+from services.gateway.http.queries import EgressRecordsQuery
 from services.rpc.errors import invalid_argument
 
 _MAX_SEQUENCE_DIGITS: Final = 18
@@ -32,6 +27,11 @@ async def create(call: Call) -> Response:
     body = cast("CreateSandboxBody", call.body)
     made = await call.gateway.CreateSandbox(body.message(), None)
     return json_response(plain(made.sandbox), 201)
+
+
+async def images(call: Call) -> Response:
+    """GET /v1/images."""
+    return json_response(plain(await call.gateway.ListImages(pb.ListImagesRequest(), None)))
 
 
 async def get(call: Call) -> Response:
@@ -121,6 +121,7 @@ OPERATIONS: Final = (
         path="/v1/sandboxes",
         summary="Makes a sandbox and starts it.",
         handle=create,
+        calls=("CreateSandbox",),
         body=CreateSandboxBody,
         body_limit=MAX_LOCK_BODY_BYTES,
         answers=(Answer(description="The sandbox.", status=201, media={JSON: pb.Sandbox.DESCRIPTOR}),),
@@ -131,7 +132,17 @@ OPERATIONS: Final = (
         path="/v1/sandboxes",
         summary="All sandboxes, newest first, without their egress policies.",
         handle=list_all,
+        calls=("ListSandboxes",),
         answers=(Answer(description="The sandboxes.", media={JSON: pb.ListSandboxesResponse.DESCRIPTOR}),),
+    ),
+    Operation(
+        name="listImages",
+        method="GET",
+        path="/v1/images",
+        summary="The images that sandboxes can be made from, the default first, with their toolchains.",
+        handle=images,
+        calls=("ListImages",),
+        answers=(Answer(description="The images.", media={JSON: pb.ListImagesResponse.DESCRIPTOR}),),
     ),
     Operation(
         name="getSandbox",
@@ -139,6 +150,7 @@ OPERATIONS: Final = (
         path=_SANDBOX,
         summary="One sandbox.",
         handle=get,
+        calls=("GetSandbox",),
         answers=(Answer(description="The sandbox.", media={JSON: pb.Sandbox.DESCRIPTOR}),),
     ),
     Operation(
@@ -147,6 +159,7 @@ OPERATIONS: Final = (
         path=_SANDBOX,
         summary="Ends a sandbox's execs and removes it with all its files. A repeat is OK.",
         handle=remove,
+        calls=("RemoveSandbox",),
         answers=(Answer(description="It is gone.", status=204),),
     ),
     Operation(
@@ -155,6 +168,7 @@ OPERATIONS: Final = (
         path=f"{_SANDBOX}/egress",
         summary="What a sandbox may reach.",
         handle=get_egress,
+        calls=("GetSandbox",),
         answers=(Answer(description="The policy in force.", media={JSON: pb.EgressPolicy.DESCRIPTOR}),),
     ),
     Operation(
@@ -163,6 +177,7 @@ OPERATIONS: Final = (
         path=f"{_SANDBOX}/egress",
         summary="Replaces the whole egress policy; connections that were begun under another one are cut.",
         handle=set_egress,
+        calls=("SetEgressPolicy",),
         body=EgressBody,
         body_required=True,
         answers=(Answer(description="The policy in force.", media={JSON: pb.EgressPolicy.DESCRIPTOR}),),
@@ -173,6 +188,7 @@ OPERATIONS: Final = (
         path=f"{_SANDBOX}/previews",
         summary="A signed URL, for a time, of the HTTP server that a program runs on a port.",
         handle=create_preview,
+        calls=("CreatePreview",),
         body=PreviewBody,
         body_required=True,
         answers=(Answer(description="The URL.", status=201, media={JSON: pb.CreatePreviewResponse.DESCRIPTOR}),),
@@ -183,6 +199,7 @@ OPERATIONS: Final = (
         path=f"{_SANDBOX}/egress/records",
         summary="What the doors decided, oldest first; as server-sent events it goes on until the sandbox is removed.",
         handle=egress_records,
+        calls=("ListEgress",),
         query=EgressRecordsQuery,
         event_id=SEQUENCE_PATTERN,
         answers=(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from services.gateway.preview.links import PreviewLinks, Target
 
@@ -24,6 +23,12 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 _DISTANT: Final = frozenset({"same-site", "cross-site"})
+# Within a page, where clicks can be led astray.
+_FRAMES: Final = frozenset({"iframe", "frame", "embed", "object", "fencedframe"})
+# What the program hears of us, and of nobody else.
+_FORWARDED: Final = frozenset({b"x-forwarded-host", b"x-forwarded-proto"})
+# Would clear the cookies of every preview: to a browser all are one site.
+_NOT_FOR_BROWSERS: Final = frozenset({b"set-cookie", b"clear-site-data"})
 
 
 def value_of(headers: Iterable[Header], name: bytes) -> str:
@@ -46,21 +51,25 @@ def tokens_of(headers: Sequence[Header]) -> list[str]:
 def comes_from_elsewhere(headers: Sequence[Header], target: Target, links: PreviewLinks) -> bool:
     """Whether a page of another origin has a browser send this: all previews are one site to it, so cookies go along.
 
-    Other ports of the same sandbox count as its own. To follow a link is always allowed.
+    Other ports of the same sandbox count as its own. To follow a link is always allowed, to show it in a frame is not.
     """
     page = value_of(headers, b"origin")
     if not page:
-        if value_of(headers, b"sec-fetch-site") not in _DISTANT or value_of(headers, b"sec-fetch-mode") == "navigate":
+        if value_of(headers, b"sec-fetch-site") not in _DISTANT or _follows_link(headers):
             return False
         page = value_of(headers, b"referer")
-    source = links.target(urlsplit(page).netloc) if page.startswith("http://") else None
+    source = links.target(page.removeprefix("http://").partition("/")[0]) if page.startswith("http://") else None
     return source is None or source.sandbox_id != target.sandbox_id
 
 
 def for_program(headers: Sequence[Header]) -> list[Header]:
     """The headers of a request as the program gets them."""
     upgrade = is_upgrade(headers)
-    kept = [(key, value) for key, value in headers if key not in _HOP_BY_HOP and key not in {b"cookie", HEADER}]
+    dropped = _HOP_BY_HOP | _FORWARDED | {b"cookie", HEADER}
+    if any(key == b"transfer-encoding" for key, _ in headers):
+        # Two lengths are an invitation to read the second one.
+        dropped |= {b"content-length"}
+    kept = [(key, value) for key, value in headers if key not in dropped]
     cookies = b"; ".join(filter(None, (_foreign(value) for key, value in headers if key == b"cookie")))
     if cookies:
         kept.append((b"cookie", cookies))
@@ -74,7 +83,7 @@ def for_program(headers: Sequence[Header]) -> list[Header]:
 
 def for_browser(headers: Sequence[Header], *, upgrade: bool) -> list[Header]:
     """The headers of a response as the browser gets them."""
-    kept = [(key, value) for key, value in headers if key not in _HOP_BY_HOP and key != b"set-cookie"]
+    kept = [(key, value) for key, value in headers if key not in _HOP_BY_HOP and key not in _NOT_FOR_BROWSERS]
     kept += [(key, _own(value)) for key, value in headers if key == b"set-cookie" and not _is_ours(value)]
     return kept + ([(b"connection", b"upgrade"), (b"upgrade", b"websocket")] if upgrade else [])
 
@@ -82,6 +91,10 @@ def for_browser(headers: Sequence[Header], *, upgrade: bool) -> list[Header]:
 def opening_cookie(token: str, seconds: int) -> bytes:
     """The cookie that an opened preview leaves: for its own origin alone, and for no script."""
     return f"{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax".encode()
+
+
+def _follows_link(headers: Sequence[Header]) -> bool:
+    return value_of(headers, b"sec-fetch-mode") == "navigate" and value_of(headers, b"sec-fetch-dest") not in _FRAMES
 
 
 def _foreign(cookies: bytes) -> bytes:

@@ -19,6 +19,7 @@ _EXPIRY: Final = struct.Struct(">Q")
 _HOST: Final = re.compile(rf"p([1-9][0-9]{{0,4}})-sb-([a-z2-7]{{26}})\.{re.escape(DOMAIN)}\Z")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{54}\Z")
 _LAST_PORT: Final = 65535
+_HTTP_PORT: Final = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,17 @@ class PreviewLinks:
         """When a token for this target expires; None if it is none, or has expired."""
         if not _TOKEN.match(token):
             return None
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        (expiry,) = _EXPIRY.unpack_from(raw)
-        genuine = hmac.compare_digest(raw[_EXPIRY.size :], self._signature(target, expiry))
+        (expiry,) = _EXPIRY.unpack_from(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        # Compared as text: the last character has bits of its own that say nothing.
+        genuine = hmac.compare_digest(token, self.token(target, expiry))
         return expiry if genuine and now < expiry else None
 
     def target(self, authority: str) -> Target | None:
         """The target of a Host header; None if it names no preview of ours."""
-        host, _, port = authority.lower().rpartition(":")
+        host, _, port = authority.lower().partition(":")
         found = _HOST.match(host)
-        if found is None or port != str(self._port) or int(found[1]) > _LAST_PORT:
+        # The port that browsers leave out is that of HTTP.
+        if found is None or (port or str(_HTTP_PORT)) != str(self._port) or int(found[1]) > _LAST_PORT:
             return None
         return Target(sandbox_id=f"sb_{found[2]}", port=int(found[1]))
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -103,19 +103,25 @@ class Browser:
             raise RefusedError(421, "no preview has this address; make one: qila preview SANDBOX PORT")
         if request.method == b"CONNECT":
             raise RefusedError(405, "a preview is no proxy")
-        where = urlsplit(request.target.decode("latin-1"))
-        if where.path == OPENING_PATH:
-            await self._open(target, where.query)
+        token = _opening_token(request.target.decode("latin-1"))
+        if token is not None:
+            await self._open(target, token)
             return
         now = time.time()
-        if all(self._links.expiry(target, token, now) is None for token in heads.tokens_of(headers)):
+        expiries = [self._links.expiry(target, token, now) for token in heads.tokens_of(headers)]
+        expiry = max((expiry for expiry in expiries if expiry is not None), default=None)
+        if expiry is None:
             raise RefusedError(403, "this preview was not opened here, or has expired; make a new URL: qila preview")
         if heads.comes_from_elsewhere(headers, target, self._links):
             raise RefusedError(403, "a page of another origin may not use this preview")
-        await self._carry(request, headers, target)
+        try:
+            # A WebSocket, or an answer without an end, must not outlive the right to see it.
+            async with asyncio.timeout(expiry - now):
+                await self._carry(request, headers, target)
+        except TimeoutError:
+            raise ConnectionResetError("the right to see the preview has expired") from None
 
-    async def _open(self, target: Target, query: str) -> None:
-        token = parse_qs(query, max_num_fields=8).get("token", [""])[0]
+    async def _open(self, target: Target, token: str) -> None:
         now = time.time()
         expiry = self._links.expiry(target, token, now)
         if expiry is None:
@@ -178,9 +184,22 @@ class Browser:
                     await link.send(http.send(h11.Data(data=bytes(event.data))) or b"")
                 case h11.EndOfMessage():
                     await link.send(http.send(h11.EndOfMessage(headers=event.headers)) or b"")
-                    return
+                    await self._until_gone()
                 case _:
                     raise ConnectionResetError("the browser has gone")
+
+    async def _until_gone(self) -> NoReturn:
+        """Sees the browser leave while the program is silent: nobody else would, and its connection would stay."""
+        early = 0
+        while early <= MAX_HEAD_BYTES:
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                raise ConnectionResetError("the browser has gone")
+            # Of its next request, or of a WebSocket that it takes for open.
+            self._http.receive_data(data)
+            early += len(data)
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def _receive_answer(self, link: PortLink, http: h11.Connection) -> None:
         while True:
@@ -233,6 +252,17 @@ class Browser:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _opening_token(address: str) -> str | None:
+    """The token of a request that opens a preview; None of any other."""
+    try:
+        where = urlsplit(address)
+        if where.path != OPENING_PATH:
+            return None
+        return parse_qs(where.query, max_num_fields=8).get("token", [""])[0]
+    except ValueError:
+        raise RefusedError(400, "the request has an address that is none") from None
 
 
 def _response(kind: Any, event: Any, *, upgrade: bool) -> Any:

@@ -86,6 +86,11 @@ class MemoryStore:
     async def answer(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> bytes | None:
         return self._answers.get((sandbox_id, ecosystem, fingerprint))
 
+    async def has_room_for(self, sandbox_id: str, exec_id: str) -> bool:
+        if sandbox_id not in self._sandboxes:
+            raise SandboxMissingError
+        return (sandbox_id, exec_id) not in self._execs
+
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         if record.sandbox_id not in self._sandboxes:
             raise SandboxMissingError
@@ -95,6 +100,10 @@ class MemoryStore:
         self._execs[key] = record
         self._events[key] = list(events)
         return None
+
+    async def remove_exec(self, sandbox_id: str, exec_id: str) -> None:
+        self._execs.pop((sandbox_id, exec_id), None)
+        self._events.pop((sandbox_id, exec_id), None)
 
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         return self._execs.get((sandbox_id, exec_id))

@@ -201,12 +201,22 @@ class Store(Protocol):
     async def answer(self, sandbox_id: str, ecosystem: str, fingerprint: str) -> bytes | None:
         """What the steps of a preliminary plan left; None also if it had to go."""
 
+    async def has_room_for(self, sandbox_id: str, exec_id: str) -> bool:
+        """Whether no exec has the id.
+
+        Raises:
+            SandboxMissingError: no such sandbox.
+        """
+
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         """Adds an exec with its first events, in one transaction; gives the one that has the id already, if any.
 
         Raises:
             SandboxMissingError: no such sandbox.
         """
+
+    async def remove_exec(self, sandbox_id: str, exec_id: str) -> None:
+        """Removes an exec with its events; OK if there is none."""
 
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         """One exec."""

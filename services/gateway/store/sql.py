@@ -25,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    exists,
     func,
     insert,
     or_,
@@ -102,6 +103,11 @@ def _compiled(statement: ClauseElement) -> str:
 
 # What every exec needs is built and compiled once, and given to the driver as text: both cost several times what the
 # execution does, and they are most of what a warm exec does in the gateway.
+_HAS_EXEC: Final = _compiled(
+    select(
+        exists().where(and_(EXECS.c.sandbox_id == bindparam("of_sandbox"), EXECS.c.exec_id == bindparam("of_exec")))
+    ).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox"))
+)
 _HAS_SANDBOX: Final = _compiled(select(SANDBOXES.c.sandbox_id).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox")))
 _SANDBOX: Final = _compiled(select(SANDBOXES).where(SANDBOXES.c.sandbox_id == bindparam("of_sandbox")))
 _SANDBOX_COLUMNS: Final = [column.name for column in SANDBOXES.c]
@@ -210,6 +216,13 @@ class SqlStore:
         row = await self._one(find_answer(sandbox_id, ecosystem, fingerprint))
         return None if row is None else row["content"]
 
+    async def has_room_for(self, sandbox_id: str, exec_id: str) -> bool:
+        wanted = {"of_sandbox": sandbox_id, "of_exec": exec_id}
+        row = await self._run_driver(lambda driver: driver.execute(_HAS_EXEC, wanted).fetchone())
+        if row is None:
+            raise SandboxMissingError
+        return not row[0]
+
     async def add_exec(self, record: ExecRecord, events: Sequence[StoredEvent]) -> ExecRecord | None:
         def work(driver: sqlite3.Connection) -> bool:
             if driver.execute(_HAS_SANDBOX, {"of_sandbox": record.sandbox_id}).fetchone() is None:
@@ -220,6 +233,9 @@ class SqlStore:
             return True
 
         return None if await self._run_driver(work) else await self.exec(record.sandbox_id, record.exec_id)
+
+    async def remove_exec(self, sandbox_id: str, exec_id: str) -> None:
+        await self._execute(delete(EXECS).where(_of_exec(sandbox_id, exec_id)))
 
     async def exec(self, sandbox_id: str, exec_id: str) -> ExecRecord | None:
         row = await self._one(select(EXECS).where(_of_exec(sandbox_id, exec_id)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from services.resolver.errors import ManifestError
 from services.resolver.java.catalog import NAME as CATALOG
 from services.resolver.java.gradle_lexer import parse_script
 from services.resolver.java.table import DATA
@@ -52,8 +54,10 @@ def demands_of(files: Mapping[str, bytes], root: str, scripts: Sequence[str]) ->
         if path.endswith(".kts"):
             yield Demand(path=path, line=1, what="a script in Kotlin", version=KOTLIN_SINCE)
             continue
-        for statement in parse_script(path, files[path]):
-            yield from _demands(path, statement)
+        # What is no script that can be read, Gradle has its own words for.
+        with suppress(ManifestError):
+            for statement in parse_script(path, files[path]):
+                yield from _demands(path, statement)
     if join(root, CATALOG) in files:
         yield Demand(path=join(root, CATALOG), line=1, what="a version catalog", version=CATALOGS_SINCE)
 

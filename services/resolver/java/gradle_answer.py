@@ -152,7 +152,7 @@ class _Reader:
 
     def _dependency(self, entry: Any) -> tuple[Coordinate, tuple[tuple[str, str], ...]]:
         group, name = self._text(entry, "group", NAME), self._text(entry, "name", NAME)
-        version = entry.get("version")
+        version = entry.get("version", "")
         coordinate = Coordinate(
             group=group,
             artifact=name,
@@ -162,7 +162,7 @@ class _Reader:
         )
         if not is_valid(coordinate):
             raise _refused(self._script, f"{coordinate.specifier[:100]!r} is not written group:artifact:version")
-        exclusions = self.entries(entry.get("exclusions"), "exclusions", MAX_PROJECTS)
+        exclusions = self.entries(entry.get("exclusions", []), "exclusions", MAX_PROJECTS)
         return coordinate, tuple(
             (self._text(item, "group", ANY), self._text(item, "module", ANY)) for item in exclusions
         )

@@ -9,12 +9,14 @@ from services.resolver.errors import ManifestError
 
 MAX_TOKENS = 200_000
 MAX_DEPTH = 64
-# What is not closed reaches to the end, so that nothing is looked at twice.
+# Between slashes is a text where a value may begin; elsewhere they divide. What is not closed reaches to the end, so
+# that nothing is looked at twice.
 TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f]+|\\\n)
     |(?P<comment>//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z))
     |(?P<newline>\n|;)
     |(?P<text>\"\"\"(?:[^"\\]|\\.?|"(?!""))*(?:\"\"\"|\Z)|'''(?:[^'\\]|\\.?|'(?!''))*(?:'''|\Z)
+        |(?:(?<=[(,=~\[{:!])|(?<=[(,=~\[{:!][ ]))/(?:[^/\\\n]|\\[^\n])*/
         |"(?:[^"\\\n]|\\[^\n]?)*(?:"|(?=\n)|\Z)|'(?:[^'\\\n]|\\[^\n]?)*(?:'|(?=\n)|\Z))
     |(?P<word>[A-Za-z_$][\w$-]*(?:\.[A-Za-z_$][\w$-]*)*|\d[\w.]*)
     |(?P<mark>.)""",

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 TOOL = "gradle"
 ANSWER, INIT_SCRIPT, BUILD, HOME = "declared.json", "declared.gradle", "program", "gradle-home"
 MAX_FILES = 2_000
-MAX_BYTES = 4 * 1024 * 1024
-# Build logic, in the places where builds keep it. Sources and resources of programs are none of a build's declarations.
-LOGIC_DIRECTORIES = ("buildSrc", "gradle")
+MAX_PATH = 1_000
+MAX_BYTES = 2 * 1024 * 1024
+# Sources and resources of programs are none of a build's declarations.
 LOGIC_SUFFIXES = (".gradle", ".kts", ".properties", ".toml")
 SOURCES = re.compile(r"(?:^|/)src/")
 # Every name is the full one, as this Gradle passes over an init script whose name is not. Java's own idea of a home is
@@ -123,8 +123,13 @@ def question_of(files: Mapping[str, bytes], root: str, context: Context, cause: 
 
 def is_build_file(path: str) -> bool:
     """Whether Gradle may read a file when it evaluates a build."""
-    parts = path.split("/")
-    if "buildSrc" in parts[:-1]:
+    directories = path.split("/")[:-1]
+    # What Gradle keeps in `.gradle`, and what a build made, changes with each run of it.
+    if len(path) > MAX_PATH or any(name.endswith(".gradle") for name in directories):
+        return False
+    if "build" in directories and not path.endswith((".gradle", ".kts")):
+        return False
+    if "buildSrc" in directories:
         return path.endswith((*LOGIC_SUFFIXES, ".groovy", ".java"))
     return path.endswith(LOGIC_SUFFIXES) and not SOURCES.search(path)
 

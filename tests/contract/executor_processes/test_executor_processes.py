@@ -13,6 +13,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.rpc import status_pb2
 
 from qila.executor.v1 import executor_pb2 as pb
 from services.executor.process_wire import unpack_spec
@@ -21,7 +22,7 @@ from services.executor.runtime.docker import DockerRuntime
 from services.executor.runtime.fake import FakeRuntime
 from services.executor.runtime.images import WorkspaceImages
 from services.executor.runtime.port import Runtime, SandboxSpec
-from services.rpc.errors import ErrorCode, QilaError, from_rpc_error
+from services.rpc.errors import ErrorCode, QilaError, from_rpc_error, from_status
 
 from .fake_sandboxd import FakeSandboxd
 from .world import executor
@@ -385,3 +386,55 @@ async def test_joining_takes_the_same_terminal(subject: Subject) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await subject.start("p", "cat", terminal=pb.Terminal(rows=25, columns=80))
     assert reason(caught) == (ErrorCode.ALREADY_EXISTS, "PROCESS_EXISTS")
+
+
+class Runs:
+    """A RunProcesses stream."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._sandbox_id = subject.id
+        self.call = subject.stub.RunProcesses()
+
+    async def start(self, number: int, name: str, *argv: str) -> None:
+        run = pb.RunProcessRequest(sandbox_id=self._sandbox_id, process_id=name, spec=pb.ProcessSpec(argv=argv))
+        await self.call.write(pb.RunProcessesRequest(number=number, run=run))
+
+    async def answer(self) -> tuple[int, str]:
+        """The number and the kind of the next answer."""
+        response = await self.call.read()
+        assert response is not grpc.aio.EOF
+        kind = response.WhichOneof("answer")
+        return response.number, response.event.WhichOneof("event") if kind == "event" else kind
+
+
+async def test_one_stream_starts_many_and_a_failure_of_one_is_its_own(subject: Subject) -> None:
+    runs = Runs(subject)
+    await runs.start(1, "sleeps", "sleep", "1000")
+    assert await runs.answer() == (1, "started")
+    await runs.start(2, "not an id", "true")
+    response = await runs.call.read()
+    error = from_status(status_pb2.Status.FromString(response.failure))
+    assert (response.number, error.code, error.reason) == (2, ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    await runs.start(3, "other", "sleep", "1000")
+    assert await runs.answer() == (3, "started")
+    await subject.cancel("other")
+    assert await runs.answer() == (3, "ended")
+    # Leaving it kills nothing.
+    await runs.call.write(pb.RunProcessesRequest(number=1, leave=pb.LeaveRun()))
+    joined = Runs(subject)
+    await joined.start(1, "sleeps", "sleep", "1000")
+    assert await joined.answer() == (1, "started")
+    await subject.cancel("sleeps")
+    assert await joined.answer() == (1, "ended")
+
+
+async def test_a_stream_that_breaks_its_rules_is_ended_and_its_runs_go_on(subject: Subject) -> None:
+    runs = Runs(subject)
+    await runs.start(1, "sleeps", "sleep", "1000")
+    assert await runs.answer() == (1, "started")
+    await runs.start(1, "other", "cat")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await runs.call.read()
+    assert reason(caught) == (ErrorCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    await subject.cancel("sleeps")
+    assert (await subject.outcome("sleeps"))[1].HasField("cancelled")

@@ -21,7 +21,7 @@ from grpc_status import rpc_status
 
 from qila.cli.__main__ import call
 from qila.cli.stack import Stack, last_words, running, start_time_of
-from qila.client import Client, NotFoundError, QilaError, UnavailableError
+from qila.client import Client, Digests, NotFoundError, QilaError, UnavailableError
 from qila.client.trees import LocalFile
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
@@ -157,7 +157,9 @@ class FakeGateway(GatewayServiceServicer):
         if request.path not in self.files:
             info = any_pb2.Any()
             info.Pack(error_details_pb2.ErrorInfo(domain="qila", reason="FILE_NOT_FOUND", metadata={"path": "x"}))
-            context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=5, message="gone", details=[info])))
+            context.abort_with_status(
+                rpc_status.to_status(status_pb2.Status(code=5, message=request.path, details=[info]))
+            )
         self.read_requests.append(request)
         content = self.files[request.path]
         part = content[request.offset :]
@@ -499,6 +501,62 @@ def test_sync_sends_what_differs_and_removes_only_when_told(
     assert gateway.files == expected
 
 
+def test_what_sync_leaves_out_it_does_not_remove(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a").write_text("a")
+    (tmp_path / "kept/config").symlink_to("a")
+    (tmp_path / "data").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "queue")
+    left_out = {"kept/config": b"1", "data/deep/b": b"2", "queue": b"3"}
+    gateway.files = {"kept/a": b"a", "kept/gone": b"", **left_out}
+    assert call(["sync", "--delete", str(tmp_path), SANDBOX]) == 0
+    assert gateway.files == {"kept/a": b"a", **left_out}
+
+
+def test_an_attack_by_the_name_of_a_link_does_not_steer_the_terminal(
+    gateway: FakeGateway, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "\x1b[2Jx\ny").symlink_to("a")
+    os.mkfifo(tmp_path / "\x1b]0;f\x07")
+    assert call(["sync", str(tmp_path), SANDBOX]) == 0
+    assert gateway.files == {"a": b"a"}
+    shown = capfd.readouterr().err
+    assert len(shown.splitlines()) == 3
+    assert not {"\x1b", "\x07"} & set(shown)
+
+
+def test_sync_outlives_a_file_that_is_being_written(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("1")
+
+    class Growing(Digests):
+        writes = 0
+
+        def of(self, path: Path) -> str:
+            digest = super().of(path)
+            if Growing.writes in {2, 3}:
+                with path.open("a") as file:
+                    file.write("2")
+            Growing.writes += 1
+            return digest
+
+    monkeypatch.setattr("qila.cli.sync.Digests", Growing)
+
+    def changes(_directory: Path) -> Iterator[None]:
+        for _ in range(2):
+            for name in ("a", "b"):
+                with (tmp_path / name).open("a") as file:
+                    file.write("3")
+            yield
+
+    monkeypatch.setattr("qila.cli.sync._changes", changes)
+    assert call(["sync", "--watch", str(tmp_path), SANDBOX]) == 0
+    assert gateway.files == {name: (tmp_path / name).read_bytes() for name in ("a", "b")}
+
+
 def test_sync_goes_on_when_the_directory_changes(gateway: FakeGateway, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     address = os.environ["QILA_GATEWAY_ADDRESS"]
@@ -519,6 +577,14 @@ def test_a_failed_download_leaves_nothing(gateway: FakeGateway, tmp_path: Path) 
     assert gateway.files == {}
     assert call(["get", f"{SANDBOX}:gone", str(tmp_path / "here")]) == 125
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attack_by_an_error_of_two_lines_stays_one_line(
+    gateway: FakeGateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gateway.files == {}
+    assert call(["get", f"{SANDBOX}:gone\nqila: all is well", "-"]) == 125
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 def test_errors_carry_reason_and_metadata(gateway: FakeGateway) -> None:

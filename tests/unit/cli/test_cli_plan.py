@@ -48,7 +48,8 @@ def test_all_projects_of_a_directory_are_planned(tmp_path: Path) -> None:
     assert "node in web, requirements: manifest" in lines
     assert not any(line.startswith("launch") for line in lines)
     (tmp_path / "main.py").write_text("print()\n")
-    plans = json.loads(CliRunner().invoke(cli, ["plan", "--all", "--json", str(tmp_path)]).output)
+    lines = CliRunner().invoke(cli, ["plan", "--all", "--json", str(tmp_path)]).output.splitlines()
+    plans = [json.loads(line) for line in lines]
     assert [item["project"] for item in plans] == [".", "backend", "web"]
     assert plans[0]["launch"]["argv"] == ["python3", "main.py"]
     of_a_file = CliRunner().invoke(cli, ["plan", "--all", str(tmp_path / "main.py")])

@@ -16,6 +16,7 @@ from services.gateway.__main__ import MAX_MESSAGE_BYTES, SERVICE_NAME
 from services.gateway.conductor import Conductor
 from services.gateway.config import ConductorConfig
 from services.gateway.executor_fake import FakeExecutor, FakeProcess
+from services.gateway.preview.links import PreviewLinks
 from services.gateway.resolver_fake import LOCK, FakeResolver
 from services.gateway.servicer import GatewayServicer
 from services.gateway.store.memory import MemoryStore
@@ -56,22 +57,28 @@ async def _quiet(_process: FakeProcess) -> int:
 
 
 class FakesServer:
-    """Attributes: its address, and the executor that is beneath."""
+    """Attributes: its address, and the executor and the resolver that are beneath."""
 
     def __init__(self) -> None:
         self.address = ""
         self.executor = FakeExecutor()
+        self.resolver = FakeResolver()
         self.executor.programs.update(
             program=_program, solve=_solve, install=_install, inventory=_inventory, compile=_quiet
         )
 
     async def serve(self, ready: threading.Event, stopped: asyncio.Event) -> None:
-        resolver, store = FakeResolver(), MemoryStore()
+        resolver, store = self.resolver, MemoryStore()
         conductor = Conductor(
             executor_port=self.executor, resolver_port=resolver, store=store, config=ConductorConfig()
         )
         servicer = GatewayServicer(
-            conductor=conductor, executor_port=self.executor, resolver_port=resolver, store=store, patience=1
+            conductor=conductor,
+            executor_port=self.executor,
+            resolver_port=resolver,
+            store=store,
+            patience=1,
+            preview_links=PreviewLinks(b"k" * 32, 8081),
         )
         server = await build_server(
             ServerConfig(address="127.0.0.1:0", service_names=(SERVICE_NAME,), max_message_bytes=MAX_MESSAGE_BYTES),

@@ -147,6 +147,19 @@ def test_a_signal_from_outside_restores_the_terminal(gateway: ScriptedGateway, n
         assert only(gateway).cancelled
 
 
+def test_a_terminal_that_hangs_up_cancels(gateway: ScriptedGateway) -> None:
+    terminal = Terminal("shell", SANDBOX)
+    try:
+        terminal.until(b"$ ")
+        os.close(terminal.slave)
+        os.close(terminal.master)
+        eventually(only(gateway), lambda: only(gateway).cancelled)
+        terminal.code()
+    finally:
+        terminal.child.kill()
+        terminal.child.wait()
+
+
 def test_a_lost_gateway_restores_the_terminal_and_the_shell_goes_on(gateway: ScriptedGateway) -> None:
     with on_terminal("shell", SANDBOX) as terminal:
         terminal.until(b"$ ")

@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 import qila.client
-from qila.client import AsyncClient, Client, async_client, async_handles, client, errors, handles
+from qila.client import (
+    AsyncClient,
+    Client,
+    async_client,
+    async_files,
+    async_handles,
+    client,
+    errors,
+    files,
+    handles,
+    watches,
+)
 
 from .fakes_server import FakesServer
 from .scripted_gateway import SANDBOX, ScriptedGateway
@@ -41,17 +52,26 @@ def _check(tests: list[doctest.DocTest]) -> None:
     assert (result.failed, result.attempted > 0) == (0, True)
 
 
-def _of_module(module: Any) -> list[doctest.DocTest]:
+def _directories(directory: Path) -> dict[str, Path]:
+    """A program, and where examples may download to."""
+    downloads = directory / "downloads"
+    downloads.mkdir()
+    program = directory / "main.py"
+    program.write_text("print('hello')")
+    return {"program": program, "downloads": downloads}
+
+
+def _of_module(module: Any, **names: Any) -> list[doctest.DocTest]:
     with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as connected:
-        found = doctest.DocTestFinder().find(module, extraglobs=_names(connected))
+        found = doctest.DocTestFinder().find(module, extraglobs={**_names(connected), **names})
         tests = [test for test in found if test.examples]
         _check(tests)
     return tests
 
 
-@pytest.mark.parametrize("module", [client, async_client, errors])
-def test_examples_over_the_fakes(fakes: FakesServer, module: Any) -> None:
-    assert _of_module(module)
+@pytest.mark.parametrize("module", [client, async_client, files, async_files, errors, watches])
+def test_examples_over_the_fakes(fakes: FakesServer, module: Any, tmp_path: Path) -> None:
+    assert _of_module(module, **_directories(tmp_path))
 
 
 @pytest.mark.parametrize("module", [handles, async_handles])
@@ -59,18 +79,19 @@ def test_examples_of_inputs(gateway: ScriptedGateway, module: Any) -> None:
     assert _of_module(module)
 
 
-def _sections(titles: set[str]) -> list[doctest.DocTest]:
+def _sections(titles: set[str], **names: Any) -> list[doctest.DocTest]:
     """The examples below some headings of the page, as one run."""
     sections = (ROOT / "docs/python-sdk.md").read_text().split("\n## ")
     text = "\n".join(part.replace("```", "") for part in sections if part.partition("\n")[0] in titles)
     with Client(os.environ["QILA_GATEWAY_ADDRESS"]) as connected:
-        test = doctest.DocTestParser().get_doctest(text, _names(connected), "python-sdk.md", None, 0)
+        test = doctest.DocTestParser().get_doctest(text, {**_names(connected), **names}, "python-sdk.md", None, 0)
         _check([test])
     return [test]
 
 
-def test_page_over_the_fakes(fakes: FakesServer) -> None:
-    assert _sections({"A program, and what it wrote", "Events, as they happen"})
+def test_page_over_the_fakes(fakes: FakesServer, tmp_path: Path) -> None:
+    assert _sections({"A program, and what it wrote", "Events, as they happen", "Files that change"})
+    assert _sections({"Files and trees"}, **_directories(tmp_path))
 
 
 def test_page_of_inputs(gateway: ScriptedGateway) -> None:

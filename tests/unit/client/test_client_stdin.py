@@ -95,6 +95,37 @@ async def test_events_go_on_after_a_cancelled_wait(gateway: ScriptedGateway, asy
         assert (await run.wait()).exited == 0
 
 
+async def test_a_reader_that_is_cancelled_after_the_close_is_cancelled(async_client: AsyncClient) -> None:
+    run = async_client.exec(SANDBOX, ["sleep"])
+    assert (await anext(run)).HasField("created")
+    assert (await anext(run)).HasField("phase_started")
+    reading = asyncio.create_task(run.wait())
+    await asyncio.sleep(0)
+    await run.close()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+def test_a_close_in_the_middle_of_an_input_leaves_no_crashed_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", crashed.append)
+    before = set(threading.enumerate())
+    run = client.exec(SANDBOX, ["sleep"], stdin=True)
+
+    def leave(_: pb.ExecEvent) -> None:
+        raise KeyboardInterrupt
+
+    with run, pytest.raises(KeyboardInterrupt):
+        run.communicate(DATA, on_event=leave)
+    for thread in set(threading.enumerate()) - before:
+        if "_write_all" in thread.name:
+            thread.join(20)
+    assert crashed == []
+
+
 def test_a_second_writer_takes_over(gateway: ScriptedGateway, client: Client) -> None:
     with client.exec(SANDBOX, ["cat"], stdin=True) as run, client.attach(SANDBOX, run.start().exec_id) as other:
         run.write_stdin(b"first ")
@@ -211,6 +242,26 @@ def test_silence_after_a_heartbeat_is_a_lost_connection(gateway: ScriptedGateway
     with Exec(client._stub, request, silence_seconds=0.3) as run:
         assert run.wait().exited == 5
     assert len(gateway.attaches) >= 1
+
+
+def test_a_watch_that_failed_leaves_no_thread(gateway: ScriptedGateway, client: Client) -> None:
+    def fall(running: ScriptedExec) -> int:
+        running.tell(heartbeat=pb.Heartbeat(phase=pb.PHASE_RUN))
+        running.read()
+        del gateway.execs[running.request.exec_id]
+        gateway.epoch += 1
+        return 0
+
+    gateway.programs["fall"] = fall
+    run = client.exec(SANDBOX, ["fall"], stdin=True)
+    while not next(run).HasField("heartbeat"):
+        pass
+    (watch,) = [thread for thread in threading.enumerate() if thread.name == "qila-silence"]
+    run.write_stdin(b"x")
+    with pytest.raises(NotFoundError):
+        run.wait()
+    watch.join(5)
+    assert not watch.is_alive()
 
 
 async def test_silence_after_a_heartbeat_is_a_lost_connection_async(

@@ -100,7 +100,8 @@ async def test_files_go_in_and_out(fakes: FakesServer) -> None:
         assert written["size"] == len(data)
         read = await ask(client, "read_file", path="a/b.bin", encoding="base64", max_bytes=1000)
         assert (base64.b64decode(read["content"]), read["truncated"]) == (data[:1000], True)
-        assert [row["name"] for row in await ask(client, "list_files", path="a")] == ["b.bin"]
+        listed = await ask(client, "list_files", path="a")
+        assert ([row["name"] for row in listed["files"]], listed["left_out"]) == (["b.bin"], 0)
         assert "FILE_NOT_FOUND" in await refused(client, "read_file", path="gone")
         assert "FIELD_INVALID" in await refused(client, "put_file", path="../x", content="")
         assert "base64" in await refused(client, "put_file", path="x", content="?", encoding="base64")
@@ -108,6 +109,26 @@ async def test_files_go_in_and_out(fakes: FakesServer) -> None:
         assert "do not go together" in await refused(
             client, "run_code", language="python", code="", stdin="x", install_missing=True
         )
+
+
+async def test_a_list_of_very_many_files_is_cut(fakes: FakesServer) -> None:
+    async with connected() as client:
+        await ask(client, "put_file", path="d/0", content="")
+        (sandbox,) = fakes.executor.sandboxes.values()
+        for number in range(1, 1000):
+            sandbox.files[f"d/{number:0200}"] = b""
+        result = await client.call_tool("list_files", {"path": "d"})
+        listed = result.structured_content or {}
+        assert 300 < len(listed["files"]) < 500
+        assert len(listed["files"]) + listed["left_out"] == 1000
+        assert len(str(listed)) < 150_000
+
+
+async def test_codes_that_are_run_at_once_do_not_become_each_other(fakes: FakesServer) -> None:
+    async with connected() as client:
+        codes = [f"print('{number}')" for number in range(4)]
+        ran = await asyncio.gather(*(ask(client, "run_code", language="python", code=code) for code in codes))
+        assert [report["stdout"] for report in ran] == [f"{number}\n" for number in range(4)]
 
 
 async def test_dependencies_need_no_sandbox(fakes: FakesServer) -> None:

@@ -162,11 +162,10 @@ async def test_input_goes_on_where_sandboxd_has_it_after_a_restart(subject: Tabl
     process = later.table.find("p")
     writer = later.table.write_stdin(process)
     assert await writer.begin() == 7
-    writing = asyncio.ensure_future(writer.write(5, b"..after"))
-    await asyncio.sleep(0)
+    await writer.write(5, b"..after")
     assert (later.sent[-1]["offset"], later.payloads[-1]) == (7, b"after")
     later.table.input("p", {"accepted": 12, "window": 100, "ended": False})
-    assert await writing == 12
+    assert await writer.acknowledged(7) == 12
 
 
 async def test_what_a_process_was_not_started_with_is_refused(subject: Table) -> None:

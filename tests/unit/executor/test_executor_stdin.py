@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from services.executor.errors import (
 )
 from services.executor.process_wire import write_stdin
 from services.executor.stdin import MAX_WAITING_BYTES, Stdin, StdinWriter
+
+CHUNK = 64 << 10
 
 
 class Sandboxd:
@@ -53,16 +56,22 @@ async def sandboxd() -> Sandboxd:
 async def waits(work: Awaitable[Any]) -> asyncio.Task[Any]:
     """Work under way, as far as it comes by itself."""
     task = asyncio.ensure_future(work)
-    for _ in range(5):
+    for _ in range(30):
         await asyncio.sleep(0)
     assert not task.done()
     return task
 
 
+async def written(writer: StdinWriter, offset: int, data: bytes) -> int:
+    """Until sandboxd has it."""
+    await writer.write(offset, data)
+    return await writer.acknowledged(offset + len(data) - 1)
+
+
 async def test_nothing_is_acknowledged_before_sandboxd_has_it(sandboxd: Sandboxd) -> None:
     writer = sandboxd.writer()
     assert await writer.begin() == 0
-    writing = await waits(writer.write(0, b"abc"))
+    writing = await waits(written(writer, 0, b"abc"))
     sandboxd.stdin.tell(sandboxd.state())
     assert await writing == 3
     assert bytes(sandboxd.data) == b"abc"
@@ -78,7 +87,7 @@ async def test_the_first_answer_waits_for_the_process() -> None:
 async def test_without_room_nothing_is_sent() -> None:
     sandboxd = Sandboxd(room=4)
     sandboxd.stdin.tell(sandboxd.state())
-    writing = await waits(sandboxd.writer().write(0, b"abcdef"))
+    writing = await waits(written(sandboxd.writer(), 0, b"abcdef"))
     sandboxd.room = 0
     sandboxd.stdin.tell(sandboxd.state())
     for _ in range(5):
@@ -109,7 +118,7 @@ async def test_a_writer_that_takes_over_hears_of_an_end_that_is_on_its_way(sandb
 
 @pytest.mark.parametrize("arrived", [True, False])
 async def test_what_was_on_its_way_when_the_connection_broke_comes_once(sandboxd: Sandboxd, *, arrived: bool) -> None:
-    writing = await waits(sandboxd.writer().write(0, b"abc"))
+    writing = await waits(written(sandboxd.writer(), 0, b"abc"))
     sandboxd.stdin.disconnect()
     if not arrived:
         sandboxd.data.clear()
@@ -122,11 +131,58 @@ async def test_what_was_on_its_way_when_the_connection_broke_comes_once(sandboxd
     assert (bytes(sandboxd.data), sandboxd.frames) == (b"abc", 1 if arrived else 2)
 
 
+async def test_what_comes_is_sent_before_what_came_is_acknowledged_and_again_if_it_was_lost(sandboxd: Sandboxd) -> None:
+    data = random.Random(1).randbytes(MAX_WAITING_BYTES)
+    writer = sandboxd.writer()
+    await writer.begin()
+    for start in range(0, len(data) - 1, CHUNK):
+        writing = asyncio.ensure_future(writer.write(start, data[start : start + CHUNK]))
+        await asyncio.sleep(0)
+        assert writing.done() == (start + CHUNK < len(data))
+    assert (bytes(sandboxd.data), sandboxd.frames) == (data, 16)
+    assert writer.accepted == 0
+    # Some of it has come when the connection breaks.
+    del sandboxd.data[3 * CHUNK :]
+    sandboxd.stdin.disconnect()
+    sandboxd.stdin.resume(sandboxd.state())
+    await writing
+    assert (bytes(sandboxd.data), sandboxd.frames) == (data, 16 + 13)
+    sandboxd.stdin.tell(sandboxd.state())
+    assert await writer.acknowledged(0) == len(data)
+
+
+async def test_a_stream_is_acknowledged_in_steps_and_where_it_pauses(sandboxd: Sandboxd) -> None:
+    parts = [chunk(start, bytes(CHUNK)) for start in range(0, 8 * CHUNK, CHUNK)]
+    answers = write_stdin(sandboxd.writer(), stream(*parts, forever=True))
+    assert await anext(answers) == 0
+    following = await waits(anext(answers))
+    assert len(sandboxd.data) == 8 * CHUNK
+    for accepted in range(CHUNK, 5 * CHUNK, CHUNK):
+        assert not following.done()
+        sandboxd.stdin.tell({**sandboxd.state(), "accepted": accepted})
+        for _ in range(30):
+            await asyncio.sleep(0)
+    assert await following == 4 * CHUNK
+    following = await waits(anext(answers))
+    sandboxd.stdin.tell(sandboxd.state())
+    assert await following == 8 * CHUNK
+    await answers.aclose()
+
+
+async def test_a_stream_that_stops_is_acknowledged_to_its_last_byte(sandboxd: Sandboxd) -> None:
+    answers = write_stdin(sandboxd.writer(), stream(chunk(0, b"abc"), chunk(3, b"def")))
+    assert await anext(answers) == 0
+    last = await waits(anext(answers))
+    sandboxd.stdin.tell(sandboxd.state())
+    assert await last == 6
+    assert await anext(answers, None) is None
+
+
 async def test_known_bytes_are_passed_over_and_gaps_refused(sandboxd: Sandboxd) -> None:
     sandboxd.stdin.resume({"accepted": 4, "window": 1000, "ended": False})
     writer = sandboxd.writer()
-    assert await writer.write(1, b"bc") == 4
-    assert sandboxd.frames == 0
+    await writer.write(1, b"bc")
+    assert (writer.accepted, sandboxd.frames) == (4, 0)
     with pytest.raises(StdinGapError, match="ends at 4"):
         await writer.write(5, b"x")
     with pytest.raises(StdinGapError):
@@ -171,7 +227,7 @@ async def test_an_end_that_the_process_ended_by_is_acknowledged(sandboxd: Sandbo
 
 async def test_a_later_writer_goes_on_behind_what_the_former_had_on_its_way(sandboxd: Sandboxd) -> None:
     former = sandboxd.writer()
-    writing = await waits(former.write(0, b"old"))
+    writing = await waits(written(former, 0, b"old"))
     beginning = await waits(sandboxd.writer().begin())
     with pytest.raises(StdinTakenOverError):
         await writing
@@ -181,7 +237,7 @@ async def test_a_later_writer_goes_on_behind_what_the_former_had_on_its_way(sand
 
 
 async def test_a_finished_process_has_no_writers(sandboxd: Sandboxd) -> None:
-    writing = await waits(sandboxd.writer().write(0, b"x"))
+    writing = await waits(written(sandboxd.writer(), 0, b"x"))
     sandboxd.stdin.finish()
     with pytest.raises(ProcessEndedError):
         await writing

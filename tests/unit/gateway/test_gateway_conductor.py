@@ -266,7 +266,7 @@ async def test_cancel_ends_the_exec_in_its_phase(world: World, gate: str) -> Non
         assert not [path for path in world.sandbox.files if path.startswith(".qila/")]
 
 
-async def test_an_exec_that_cannot_be_recorded_is_not_started_and_may_be_repeated(
+async def test_a_program_that_cannot_be_recorded_is_not_started_and_may_be_repeated(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(*_: object) -> None:
@@ -275,11 +275,28 @@ async def test_an_exec_that_cannot_be_recorded_is_not_started_and_may_be_repeate
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "add_exec", full)
         with pytest.raises(QilaError) as caught:
-            await world.conductor.start(command(world, "ignore"))
+            await world.conductor.start(program(world))
     assert (caught.value.code, caught.value.reason) == (ErrorCode.UNAVAILABLE, "EXEC_NOT_RECORDED")
     assert not world.executor.started
-    live = await world.conductor.start(command(world, "program"))
+    live = await world.conductor.start(program(world))
     assert (await all_events(world, live))[-1].ended.exited == 3
+
+
+@pytest.mark.parametrize("request_of", [command, program])
+async def test_what_no_service_answered_may_be_repeated_with_its_id(world: World, request_of: Any) -> None:
+    request = request_of(world, "program") if request_of is command else request_of(world)
+    request.exec_id = "ex_" + "r" * 26
+    world.executor.down = True
+    with pytest.raises(QilaError) as caught:
+        await all_events(world, await world.conductor.start(request), as_status=True)
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+    world.executor.down = False
+    live = await world.conductor.start(request)
+    events = await all_events(world, live, as_status=True)
+    assert (kinds(events)[0], events[-1].ended.exited) == ("created", 3)
+    again = await world.conductor.start(request)
+    assert kinds(await all_events(world, again)) == kinds(events)
+    assert world.executor.started.count(request.exec_id) == 1
 
 
 async def test_cancel_while_planning_starts_nothing(world: World) -> None:

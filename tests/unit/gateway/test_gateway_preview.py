@@ -19,6 +19,7 @@ from services.rpc.config import StartError
 PORT = 8000
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: a=1; Domain=preview.localhost; Path=/\r\n"
 PAGE += b"Set-Cookie: qila_preview=forged\r\nConnection: keep-alive\r\n\r\nhi"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello"
 
 
 class World:
@@ -97,6 +98,14 @@ async def test_a_header_does_as_well_as_the_cookie(world: World) -> None:
     assert (await world.ask("/", f"X-Qila-Preview: {world.token}")).endswith(b"hi")
 
 
+async def test_an_attack_with_a_token_of_another_spelling_is_refused(world: World) -> None:
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    now = time.time()
+    token = world.token
+    accepted = [last for last in alphabet if world.links.expiry(world.target, token[:-1] + last, now) is not None]
+    assert accepted == [token[-1]]
+
+
 async def test_an_attack_with_another_token_is_refused(world: World) -> None:
     now = int(time.time())
     other_port = Target(sandbox_id=world.target.sandbox_id, port=PORT + 1)
@@ -141,6 +150,8 @@ async def test_an_attack_from_a_page_of_another_sandbox_is_refused(world: World)
         [f"Origin: http://{world.target.host}:1"],
         ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"],
         ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors", f"Referer: {elsewhere}/"],
+        ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe", f"Referer: {elsewhere}/"],
+        ["Origin: http://["],
         [f"Origin: {elsewhere}", "Upgrade: websocket", "Sec-Fetch-Mode: websocket"],
     ):
         assert (await world.seen(*lines)).startswith(b"HTTP/1.1 403 "), lines
@@ -154,8 +165,70 @@ async def test_its_own_pages_and_those_of_its_other_ports_are_welcome(world: Wor
         [f"Origin: {sibling}"],
         ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors", f"Referer: {sibling}/x"],
         ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"],
+        ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"],
+        ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe", f"Referer: {sibling}/x"],
     ):
         assert (await world.seen(*lines)).endswith(b"hi"), lines
+
+
+@pytest.mark.parametrize("path", ["http://[/", f"/.qila/open?{'a=1&' * 9}"])
+async def test_an_address_that_is_none_is_refused(world: World, path: str) -> None:
+    answer = await world.ask(path, f"X-Qila-Preview: {world.token}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert not world.requests
+
+
+async def test_a_request_with_two_lengths_has_one_for_the_program(world: World) -> None:
+    lines = [f"X-Qila-Preview: {world.token}", "X-Forwarded-Host: forged.example"]
+    lines += ["Transfer-Encoding: chunked", "Content-Length: 3"]
+    assert (await world.ask("/", *lines, method="POST", body=b"2\r\nab\r\n0\r\n\r\n")).endswith(b"hi")
+    asked = b"".join(world.requests)
+    assert b"transfer-encoding: chunked" in asked
+    assert b"content-length" not in asked
+    assert b"forged" not in asked
+
+
+async def test_an_attack_on_the_cookies_of_all_previews_stays_with_the_program(world: World) -> None:
+    world.serve(lambda _: PAGE.replace(b"Connection:", b'Clear-Site-Data: "cookies"\r\nConnection:'))
+    answer = await world.seen()
+    assert answer.endswith(b"hi")
+    assert b"clear-site-data" not in answer.lower()
+
+
+async def test_a_browser_that_leaves_a_silent_program_is_let_go(world: World) -> None:
+    asked = asyncio.Event()
+
+    def silent(_: bytes) -> bytes:
+        asked.set()
+        return b""
+
+    world.serve(silent)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {world.host}\r\nX-Qila-Preview: {world.token}\r\n\r\n".encode())
+    await asyncio.wait_for(asked.wait(), 10)
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    writer.close()
+
+
+async def test_a_next_request_that_comes_early_is_answered_in_its_turn(world: World) -> None:
+    request = f"GET / HTTP/1.1\r\nHost: {world.host}\r\nX-Qila-Preview: {world.token}\r\n\r\n".encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(3 * request)
+    for _ in range(3):
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\nhi"), 10)
+    writer.close()
+
+
+async def test_a_websocket_ends_when_the_right_to_see_it_expires(world: World) -> None:
+    world.serve(lambda data: SWITCHED if data.startswith(b"GET") else b"")
+    token = world.links.token(world.target, int(time.time()) + 2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    head = [f"Host: {world.host}", f"Cookie: qila_preview={token}", "Upgrade: websocket", "Connection: Upgrade"]
+    writer.write(("GET /ws HTTP/1.1\r\n" + "\r\n".join(head) + "\r\n\r\n").encode())
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    writer.close()
 
 
 async def test_a_body_goes_to_the_program(world: World) -> None:
@@ -168,13 +241,7 @@ async def test_a_body_goes_to_the_program(world: World) -> None:
 
 
 async def test_a_websocket_goes_both_ways(world: World) -> None:
-    world.serve(
-        lambda data: (
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello"
-            if data.startswith(b"GET")
-            else data.upper()
-        )
-    )
+    world.serve(lambda data: SWITCHED if data.startswith(b"GET") else data.upper())
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     head = [f"Host: {world.host}", f"Cookie: qila_preview={world.token}", "Upgrade: websocket", "Connection: Upgrade"]
     writer.write(("GET /ws HTTP/1.1\r\n" + "\r\n".join(head) + "\r\n\r\n").encode())
@@ -217,6 +284,13 @@ async def test_bytes_that_are_no_request_are_refused(world: World, raw: bytes) -
     answer = await asyncio.wait_for(reader.read(), 10)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ", b"HTTP/1.1 414 "))
     writer.close()
+
+
+def test_the_port_that_browsers_leave_out_may_be_left_out() -> None:
+    target = Target(sandbox_id="sb_" + "a" * 26, port=PORT)
+    for authority in (target.host, f"{target.host}:80"):
+        assert PreviewLinks(bytes(32), 80).target(authority) == target
+        assert PreviewLinks(bytes(32), 8081).target(authority) is None
 
 
 async def test_where_nothing_listens_the_browser_is_told(world: World) -> None:

@@ -79,6 +79,9 @@ async def test_silence_is_told_of_an_exec_that_waits_for_the_executor(world: Wor
 async def test_an_exec_whose_output_is_no_longer_kept_is_told_to_its_end(world: World) -> None:
     live = await world.conductor.start(command(world, "program"))
     assert run_bytes(await all_events(world, live)) == b"first second"
+    # Until it is on record, what ran is at hand.
+    assert live.task is not None
+    await live.task
     del world.sandbox.processes[live.exec_id]
     found = await world.conductor.find(live.sandbox_id, live.exec_id)
     events = await all_events(world, found)

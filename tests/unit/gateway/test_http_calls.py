@@ -322,6 +322,24 @@ async def test_a_bad_body_is_told_what_is_wrong(
     assert not world.executor.started
 
 
+@pytest.mark.parametrize(
+    "bomb",
+    [b"[" + b"[]," * 100_000 + b"[]]", b"[" + b"1," * 100_000 + b"1]", b"{" + b'"":"",' * 50_001 + b'"":""}'],
+)
+async def test_an_attack_by_a_body_of_many_values_is_refused_unread(
+    world: World, client: httpx.AsyncClient, bomb: bytes
+) -> None:
+    answer = await client.post(f"/v1/sandboxes/{world.sandbox_id}/exec", content=b'{"filename": ' + bomb + b"}")
+    assert reason(answer) == (400, "JSON_INVALID")
+    assert "values" in answer.text
+
+
+async def test_text_is_not_taken_for_values(world: World, client: httpx.AsyncClient) -> None:
+    text = '\\"[{,' * 30_000
+    answer = await client.post("/v1/diff", json={"before": {"lock": {"name": "x", "content": text}}})
+    assert reason(answer) == (400, "FIELD_INVALID")
+
+
 async def test_a_bad_query_path_or_method_is_told_so(world: World, client: httpx.AsyncClient) -> None:
     url = f"/v1/sandboxes/{world.sandbox_id}"
     assert reason(await client.get(f"{url}/files?path=a&path=b")) == (400, "QUERY_INVALID")

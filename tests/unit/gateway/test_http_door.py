@@ -11,7 +11,7 @@ import pytest
 from qila.executor.v1 import executor_pb2 as executor
 from services.gateway.config import read_config
 from services.gateway.http.config import HttpConfig, read_http_config
-from services.gateway.http.door import HttpDoor
+from services.gateway.http.door import HttpDoor, hosts_of
 from services.gateway.http.results import Clipped
 from services.rpc.config import ConfigError, Environment
 from services.rpc.server import AddressInUse, BadAddress
@@ -54,6 +54,11 @@ def test_a_list_that_says_too_much_stops_the_gateway(variable: str, value: str) 
 async def test_only_loopback_is_served(world: World, address: str) -> None:
     with pytest.raises(BadAddress):
         HttpDoor(servicer_of(world), HttpConfig(address=address))
+
+
+def test_the_port_that_clients_leave_out_may_be_left_out() -> None:
+    assert hosts_of("localhost", 80) == ["localhost:80", "localhost"]
+    assert hosts_of("localhost", 8080) == ["localhost:8080"]
 
 
 async def test_an_address_in_use_is_told(world: World) -> None:

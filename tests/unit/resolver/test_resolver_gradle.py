@@ -33,7 +33,7 @@ def configuration(*texts: str, projects: tuple[str, ...] = (), forced: tuple[str
     dependencies = []
     for text in texts:
         group, name, version = text.split(":")
-        dependencies.append({"group": group, "name": name, "version": version, "exclusions": []})
+        dependencies.append({"group": group, "name": name, "version": version})
     return {"dependencies": dependencies, "projects": list(projects), "forced": list(forced)}
 
 
@@ -97,6 +97,18 @@ def test_gradle_sees_copies_of_the_builds_files_and_nothing_else() -> None:
     assert not asked.requirements
 
 
+def test_texts_between_slashes_and_scripts_that_cannot_be_read_stand_in_nobodys_way() -> None:
+    text = """def name = 'x' =~ /[{"']+/\ndef half = 4 / 2\ndef all = [/}/, ~/\\/{/]\n"""
+    assert plan({"build.gradle": text + "dependencies { implementation 'a:b:1' }\n"}).requirements[0].name == "a:b"
+    assert plan({"build.gradle": text + ASKED, "gradle/other.gradle": "}"}).preliminary
+
+
+def test_build_of_too_many_bytes_is_refused() -> None:
+    files = {"build.gradle": ASKED} | {f"gradle/g{number}.gradle": "// " + "x" * 2**20 for number in range(2)}
+    with pytest.raises(ManifestError, match="more than 2000 files, or 2097152 bytes"):
+        plan(files)
+
+
 def test_build_without_settings_is_not_looked_for_above() -> None:
     staged = {file.path: file.content for file in plan({"build.gradle": ASKED}).staged}
     assert staged["program/settings.gradle"] == b"\n"
@@ -112,6 +124,11 @@ def test_build_without_settings_is_not_looked_for_above() -> None:
         ("app/src/test/resources/x.properties", False),
         ("buildSrc/src/main/java/Logic.java", True),
         ("buildSrc/README.md", False),
+        (".gradle/buildOutputCleanup/cache.properties", False),
+        ("settings.gradle/x.gradle", False),
+        ("app/build/resources/main/x.properties", False),
+        ("build/shared.gradle", True),
+        ("a/" * 600 + "x.properties", False),
         ("Main.java", False),
     ],
 )

@@ -20,7 +20,7 @@ def call(
     root: Path, op: str, chunks: Iterable[bytes] = (), *, sha256: object = "", **fields: Any
 ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], bytes]]]:
     """A whole call: its end and its data. Of a stream that breaks off the end is empty."""
-    with _child(root, {"op": op, "user": "program", "transfer": "", "offset": 0} | fields) as channel:
+    with child(root, {"op": op, "user": "program", "transfer": "", "offset": 0} | fields) as channel:
         sender = threading.Thread(target=_send, args=(channel, chunks, sha256))
         if op.startswith(("write", "compare")):
             sender.start()
@@ -31,13 +31,14 @@ def call(
 
 
 @contextmanager
-def _child(root: Path, header: dict[str, Any]) -> Iterator[Channel]:
+def child(root: Path, header: dict[str, Any]) -> Iterator[Channel]:
+    """The first process's end of a call under way."""
     ours, theirs = socket.socketpair()
-    child = threading.Thread(target=_answer, args=(theirs, str(root), header))
-    child.start()
+    answering = threading.Thread(target=_answer, args=(theirs, str(root), header))
+    answering.start()
     with ours:
         yield Channel(ours)
-    child.join()
+    answering.join()
 
 
 def _answer(connection: socket.socket, root: str, header: dict[str, Any]) -> None:

@@ -395,3 +395,35 @@ def test_a_file_that_grows_between_two_reads_ends_the_download(tmp_path: Path, m
 
     monkeypatch.setattr(tree_reading._Sender, "send", grow)
     assert get(tmp_path)[0]["kind"] == "tree_changed"
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_an_attack_on_what_is_held_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    take = transfers._take
+
+    def change(answers: Any, descriptor: int, offset: int) -> int:
+        came = take(answers, descriptor, offset)
+        os.ftruncate(descriptor, size)
+        return came
+
+    monkeypatch.setattr(transfers, "_take", change)
+    assert put(tmp_path, archive(member("a", b"1")), transfer="t")["kind"] == "io"
+    assert files(tmp_path) == {}
+    assert list((tmp_path / HELD).iterdir()) == []
+
+
+def test_an_attack_by_a_file_that_grows_while_it_is_compared_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    read = os.read
+    reads = iter(range(5))
+
+    def grow(descriptor: int, size: int) -> bytes:
+        next(reads)
+        with (tmp_path / "a").open("ab") as file:
+            file.write(b"2")
+        return read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", grow)
+    assert not comparing._is_same(str(tmp_path / "a"), row_of("a", b"1"))

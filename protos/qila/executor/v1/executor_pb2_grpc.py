@@ -104,6 +104,11 @@ class ExecutorServiceStub:
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileResponse.FromString,
                 _registered_method=True)
+        self.WatchFiles = channel.unary_stream(
+                '/qila.executor.v1.ExecutorService/WatchFiles',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesResponse.FromString,
+                _registered_method=True)
         self.MoveFile = channel.unary_unary(
                 '/qila.executor.v1.ExecutorService/MoveFile',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileRequest.SerializeToString,
@@ -128,6 +133,11 @@ class ExecutorServiceStub:
                 '/qila.executor.v1.ExecutorService/RunProcess',
                 request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessRequest.SerializeToString,
                 response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessResponse.FromString,
+                _registered_method=True)
+        self.RunProcesses = channel.stream_stream(
+                '/qila.executor.v1.ExecutorService/RunProcesses',
+                request_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesRequest.SerializeToString,
+                response_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesResponse.FromString,
                 _registered_method=True)
         self.AttachProcess = channel.unary_stream(
                 '/qila.executor.v1.ExecutorService/AttachProcess',
@@ -305,6 +315,18 @@ class ExecutorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchFiles(self, request, context):
+        """Tells what changes below a directory: `ready` first, then changes, gathered for 50 ms, and `overflow` where some were
+        lost. Ends with `ended`, unless the caller leaves before. A caller that does not read is told the difference in the
+        end, or `overflow`; nothing piles up for it. A watch is no use of the sandbox: one that is idle is stopped all the same.
+        Links are not followed. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way
+        to it; SANDBOX_TOO_OLD: the sandbox's image is from before there were watches. RESOURCE_EXHAUSTED: 8 watches of this
+        sandbox are open (LIMIT_REACHED), or it is too large (FILE_TOO_LARGE), or the host watches no more (FILE_WATCH_LIMIT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MoveFile(self, request, context):
         """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
         FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
@@ -344,6 +366,17 @@ class ExecutorServiceServicer:
         it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
         the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
         before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunProcesses(self, request_iterator, context):
+        """What RunProcess does, for any number of processes over one stream that stays open: so a start costs a message, not a
+        call. Each run has a number of the caller's choice; answers of different runs come as they happen, those of one run in
+        their order. None of them can hold up the others: of one run at most 64 KiB of output comes here, then `elsewhere`,
+        and the caller goes on with RunProcess. INVALID_ARGUMENT, INVALID_FIELD: a number that stands for a run that has not
+        ended, or no action; what runs over the stream runs on. An executor that stops ends the stream once its runs have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -531,6 +564,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.StatFileResponse.SerializeToString,
             ),
+            'WatchFiles': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFiles,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesResponse.SerializeToString,
+            ),
             'MoveFile': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveFile,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.MoveFileRequest.FromString,
@@ -555,6 +593,11 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
                     servicer.RunProcess,
                     request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessRequest.FromString,
                     response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessResponse.SerializeToString,
+            ),
+            'RunProcesses': grpc.stream_stream_rpc_method_handler(
+                    servicer.RunProcesses,
+                    request_deserializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesRequest.FromString,
+                    response_serializer=qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesResponse.SerializeToString,
             ),
             'AttachProcess': grpc.unary_stream_rpc_method_handler(
                     servicer.AttachProcess,
@@ -1001,6 +1044,33 @@ class ExecutorService:
             _registered_method=True)
 
     @staticmethod
+    def WatchFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.executor.v1.ExecutorService/WatchFiles',
+            qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.WatchFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def MoveFile(request,
             target,
             options=(),
@@ -1125,6 +1195,33 @@ class ExecutorService:
             '/qila.executor.v1.ExecutorService/RunProcess',
             qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessRequest.SerializeToString,
             qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunProcesses(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/qila.executor.v1.ExecutorService/RunProcesses',
+            qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesRequest.SerializeToString,
+            qila_dot_executor_dot_v1_dot_executor__pb2.RunProcessesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -92,6 +92,14 @@ class ExecutorServiceStub:
     """
     StatFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.StatFileRequest, _executor_pb2.StatFileResponse]
     """What a path is; a link is not followed. NOT_FOUND: no such path."""
+    WatchFiles: _grpc.UnaryStreamMultiCallable[_executor_pb2.WatchFilesRequest, _executor_pb2.WatchFilesResponse]
+    """Tells what changes below a directory: `ready` first, then changes, gathered for 50 ms, and `overflow` where some were
+    lost. Ends with `ended`, unless the caller leaves before. A caller that does not read is told the difference in the
+    end, or `overflow`; nothing piles up for it. A watch is no use of the sandbox: one that is idle is stopped all the same.
+    Links are not followed. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way
+    to it; SANDBOX_TOO_OLD: the sandbox's image is from before there were watches. RESOURCE_EXHAUSTED: 8 watches of this
+    sandbox are open (LIMIT_REACHED), or it is too large (FILE_TOO_LARGE), or the host watches no more (FILE_WATCH_LIMIT).
+    """
     MoveFile: _grpc.UnaryUnaryMultiCallable[_executor_pb2.MoveFileRequest, _executor_pb2.MoveFileResponse]
     """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
     FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
@@ -113,6 +121,13 @@ class ExecutorServiceStub:
     it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
     the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
     before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+    """
+    RunProcesses: _grpc.StreamStreamMultiCallable[_executor_pb2.RunProcessesRequest, _executor_pb2.RunProcessesResponse]
+    """What RunProcess does, for any number of processes over one stream that stays open: so a start costs a message, not a
+    call. Each run has a number of the caller's choice; answers of different runs come as they happen, those of one run in
+    their order. None of them can hold up the others: of one run at most 64 KiB of output comes here, then `elsewhere`,
+    and the caller goes on with RunProcess. INVALID_ARGUMENT, INVALID_FIELD: a number that stands for a run that has not
+    ended, or no action; what runs over the stream runs on. An executor that stops ends the stream once its runs have.
     """
     AttachProcess: _grpc.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -233,6 +248,14 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     """
     StatFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.StatFileRequest, _executor_pb2.StatFileResponse]  # type: ignore[assignment]
     """What a path is; a link is not followed. NOT_FOUND: no such path."""
+    WatchFiles: _aio.UnaryStreamMultiCallable[_executor_pb2.WatchFilesRequest, _executor_pb2.WatchFilesResponse]  # type: ignore[assignment]
+    """Tells what changes below a directory: `ready` first, then changes, gathered for 50 ms, and `overflow` where some were
+    lost. Ends with `ended`, unless the caller leaves before. A caller that does not read is told the difference in the
+    end, or `overflow`; nothing piles up for it. A watch is no use of the sandbox: one that is idle is stopped all the same.
+    Links are not followed. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way
+    to it; SANDBOX_TOO_OLD: the sandbox's image is from before there were watches. RESOURCE_EXHAUSTED: 8 watches of this
+    sandbox are open (LIMIT_REACHED), or it is too large (FILE_TOO_LARGE), or the host watches no more (FILE_WATCH_LIMIT).
+    """
     MoveFile: _aio.UnaryUnaryMultiCallable[_executor_pb2.MoveFileRequest, _executor_pb2.MoveFileResponse]  # type: ignore[assignment]
     """Renames atomically; the directories above the target are made. NOT_FOUND: no such path. FAILED_PRECONDITION,
     FILE_EXISTS: something is there that does not give way. INVALID_ARGUMENT: a directory cannot go into itself.
@@ -254,6 +277,13 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
     the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
     before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+    """
+    RunProcesses: _aio.StreamStreamMultiCallable[_executor_pb2.RunProcessesRequest, _executor_pb2.RunProcessesResponse]  # type: ignore[assignment]
+    """What RunProcess does, for any number of processes over one stream that stays open: so a start costs a message, not a
+    call. Each run has a number of the caller's choice; answers of different runs come as they happen, those of one run in
+    their order. None of them can hold up the others: of one run at most 64 KiB of output comes here, then `elsewhere`,
+    and the caller goes on with RunProcess. INVALID_ARGUMENT, INVALID_FIELD: a number that stands for a run that has not
+    ended, or no action; what runs over the stream runs on. An executor that stops ends the stream once its runs have.
     """
     AttachProcess: _aio.UnaryStreamMultiCallable[_executor_pb2.AttachProcessRequest, _executor_pb2.AttachProcessResponse]  # type: ignore[assignment]
     """Streams the events of a process that was started before, from the offsets asked; any number of watchers, running or
@@ -457,6 +487,20 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         """What a path is; a link is not followed. NOT_FOUND: no such path."""
 
     @_abc_1.abstractmethod
+    def WatchFiles(
+        self,
+        request: _executor_pb2.WatchFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.WatchFilesResponse], _abc.AsyncIterator[_executor_pb2.WatchFilesResponse]]:
+        """Tells what changes below a directory: `ready` first, then changes, gathered for 50 ms, and `overflow` where some were
+        lost. Ends with `ended`, unless the caller leaves before. A caller that does not read is told the difference in the
+        end, or `overflow`; nothing piles up for it. A watch is no use of the sandbox: one that is idle is stopped all the same.
+        Links are not followed. NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way
+        to it; SANDBOX_TOO_OLD: the sandbox's image is from before there were watches. RESOURCE_EXHAUSTED: 8 watches of this
+        sandbox are open (LIMIT_REACHED), or it is too large (FILE_TOO_LARGE), or the host watches no more (FILE_WATCH_LIMIT).
+        """
+
+    @_abc_1.abstractmethod
     def MoveFile(
         self,
         request: _executor_pb2.MoveFileRequest,
@@ -506,6 +550,19 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         it held is gone, remove the sandbox; IMAGE_NOT_ALLOWED: the operator no longer allows the image of the sandbox, which
         the message names. Every call that starts a container may say these two. SANDBOX_TOO_OLD: the sandbox's image is from
         before there were inputs, terminals, merged output and idle timeouts, and the spec asks for one.
+        """
+
+    @_abc_1.abstractmethod
+    def RunProcesses(
+        self,
+        request_iterator: _MaybeAsyncIterator[_executor_pb2.RunProcessesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_executor_pb2.RunProcessesResponse], _abc.AsyncIterator[_executor_pb2.RunProcessesResponse]]:
+        """What RunProcess does, for any number of processes over one stream that stays open: so a start costs a message, not a
+        call. Each run has a number of the caller's choice; answers of different runs come as they happen, those of one run in
+        their order. None of them can hold up the others: of one run at most 64 KiB of output comes here, then `elsewhere`,
+        and the caller goes on with RunProcess. INVALID_ARGUMENT, INVALID_FIELD: a number that stands for a run that has not
+        ended, or no action; what runs over the stream runs on. An executor that stops ends the stream once its runs have.
         """
 
     @_abc_1.abstractmethod

@@ -69,6 +69,74 @@ FILE_KIND_LINK: FileKind.ValueType  # 3
 FILE_KIND_OTHER: FileKind.ValueType  # 4
 Global___FileKind: _TypeAlias = FileKind  # noqa: Y015
 
+class _FileChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FileChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILE_CHANGE_KIND_UNSPECIFIED: _FileChangeKind.ValueType  # 0
+    FILE_CHANGE_KIND_CREATED: _FileChangeKind.ValueType  # 1
+    """Nothing was told at that path, and now something is there."""
+    FILE_CHANGE_KIND_MODIFIED: _FileChangeKind.ValueType  # 2
+    """Written, given another time or made executable, or replaced by something of the same kind. Never of a directory."""
+    FILE_CHANGE_KIND_REMOVED: _FileChangeKind.ValueType  # 3
+    """Nothing is there any more, or something else, which is then told as created."""
+    FILE_CHANGE_KIND_MOVED: _FileChangeKind.ValueType  # 4
+    """What was at `from_path` is here now, and nothing is there; what lay here before was told as removed. Told where the
+    kernel tells both ends of the rename; a directory's contents are told each with their own paths.
+    """
+
+class FileChangeKind(_FileChangeKind, metaclass=_FileChangeKindEnumTypeWrapper): ...
+
+FILE_CHANGE_KIND_UNSPECIFIED: FileChangeKind.ValueType  # 0
+FILE_CHANGE_KIND_CREATED: FileChangeKind.ValueType  # 1
+"""Nothing was told at that path, and now something is there."""
+FILE_CHANGE_KIND_MODIFIED: FileChangeKind.ValueType  # 2
+"""Written, given another time or made executable, or replaced by something of the same kind. Never of a directory."""
+FILE_CHANGE_KIND_REMOVED: FileChangeKind.ValueType  # 3
+"""Nothing is there any more, or something else, which is then told as created."""
+FILE_CHANGE_KIND_MOVED: FileChangeKind.ValueType  # 4
+"""What was at `from_path` is here now, and nothing is there; what lay here before was told as removed. Told where the
+kernel tells both ends of the rename; a directory's contents are told each with their own paths.
+"""
+Global___FileChangeKind: _TypeAlias = FileChangeKind  # noqa: Y015
+
+class _WatchEndReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchEndReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WATCH_END_REASON_UNSPECIFIED: _WatchEndReason.ValueType  # 0
+    WATCH_END_REASON_PATH_GONE: _WatchEndReason.ValueType  # 1
+    """The directory that was watched, or one above it, was removed or moved."""
+    WATCH_END_REASON_SANDBOX_STOPPED: _WatchEndReason.ValueType  # 2
+    """Nobody used the sandbox, or its container ended. A new watch starts it."""
+    WATCH_END_REASON_SANDBOX_REMOVED: _WatchEndReason.ValueType  # 3
+    WATCH_END_REASON_TOO_LARGE: _WatchEndReason.ValueType  # 4
+    """There are more than 8,192 directories or 50,000 names by now: watch a part of it, or ignore directories."""
+    WATCH_END_REASON_WATCH_LIMIT: _WatchEndReason.ValueType  # 5
+    """The host watches no more directories (fs.inotify.max_user_watches): end other watches, watch a part of the tree, or have
+    the operator raise it.
+    """
+
+class WatchEndReason(_WatchEndReason, metaclass=_WatchEndReasonEnumTypeWrapper): ...
+
+WATCH_END_REASON_UNSPECIFIED: WatchEndReason.ValueType  # 0
+WATCH_END_REASON_PATH_GONE: WatchEndReason.ValueType  # 1
+"""The directory that was watched, or one above it, was removed or moved."""
+WATCH_END_REASON_SANDBOX_STOPPED: WatchEndReason.ValueType  # 2
+"""Nobody used the sandbox, or its container ended. A new watch starts it."""
+WATCH_END_REASON_SANDBOX_REMOVED: WatchEndReason.ValueType  # 3
+WATCH_END_REASON_TOO_LARGE: WatchEndReason.ValueType  # 4
+"""There are more than 8,192 directories or 50,000 names by now: watch a part of it, or ignore directories."""
+WATCH_END_REASON_WATCH_LIMIT: WatchEndReason.ValueType  # 5
+"""The host watches no more directories (fs.inotify.max_user_watches): end other watches, watch a part of the tree, or have
+the operator raise it.
+"""
+Global___WatchEndReason: _TypeAlias = WatchEndReason  # noqa: Y015
+
 class _Phase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1403,6 +1471,220 @@ class FileInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FileInfo: _TypeAlias = FileInfo  # noqa: Y015
+
+@_typing.final
+class WatchFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SANDBOX_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    PATTERNS_FIELD_NUMBER: _builtins.int
+    IGNORED_NAMES_FIELD_NUMBER: _builtins.int
+    sandbox_id: _builtins.str
+    path: _builtins.str
+    """Empty: the workspace itself."""
+    depth: _builtins.int
+    """How many levels: 1 is what lies in the directory itself, 64 the most. Zero stands for 64, unlike in ListFiles."""
+    @_builtins.property
+    def patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in ListFilesRequest. What is moved from a path that matches to one that does not is told as removed, and the other
+        way round as created.
+        """
+
+    @_builtins.property
+    def ignored_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CompareTreeHeader: directories of these names are told and not entered."""
+
+    def __init__(
+        self,
+        *,
+        sandbox_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        depth: _builtins.int = ...,
+        patterns: _abc.Iterable[_builtins.str] | None = ...,
+        ignored_names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "ignored_names", b"ignored_names", "path", b"path", "patterns", b"patterns", "sandbox_id", b"sandbox_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchFilesRequest: _TypeAlias = WatchFilesRequest  # noqa: Y015
+
+@_typing.final
+class WatchFilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READY_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    OVERFLOW_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ready(self) -> Global___WatchReady: ...
+    @_builtins.property
+    def changes(self) -> Global___FileChanges: ...
+    @_builtins.property
+    def overflow(self) -> Global___WatchOverflow: ...
+    @_builtins.property
+    def heartbeat(self) -> Global___WatchHeartbeat: ...
+    @_builtins.property
+    def ended(self) -> Global___WatchEnded: ...
+    def __init__(
+        self,
+        *,
+        ready: Global___WatchReady | None = ...,
+        changes: Global___FileChanges | None = ...,
+        overflow: Global___WatchOverflow | None = ...,
+        heartbeat: Global___WatchHeartbeat | None = ...,
+        ended: Global___WatchEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "overflow", b"overflow", "ready", b"ready"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "overflow", b"overflow", "ready", b"ready"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["ready", "changes", "overflow", "heartbeat", "ended"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchFilesResponse: _TypeAlias = WatchFilesResponse  # noqa: Y015
+
+@_typing.final
+class FileChange(_message.Message):
+    """One path, as it was when it was looked at. Whoever lists, and then takes over each change in order, has what a new list
+    would say, but for sizes and times of directories.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    FROM_PATH_FIELD_NUMBER: _builtins.int
+    FILE_KIND_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    MTIME_NS_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    kind: Global___FileChangeKind.ValueType
+    path: _builtins.str
+    """Below the directory that is watched."""
+    from_path: _builtins.str
+    """Of what was moved: where it was."""
+    file_kind: Global___FileKind.ValueType
+    """What it is, or was."""
+    size: _builtins.int
+    """Of what was removed, these three are zero."""
+    mtime_ns: _builtins.int
+    executable: _builtins.bool
+    def __init__(
+        self,
+        *,
+        kind: Global___FileChangeKind.ValueType = ...,
+        path: _builtins.str = ...,
+        from_path: _builtins.str = ...,
+        file_kind: Global___FileKind.ValueType = ...,
+        size: _builtins.int = ...,
+        mtime_ns: _builtins.int = ...,
+        executable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executable", b"executable", "file_kind", b"file_kind", "from_path", b"from_path", "kind", b"kind", "mtime_ns", b"mtime_ns", "path", b"path", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileChange: _TypeAlias = FileChange  # noqa: Y015
+
+@_typing.final
+class FileChanges(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___FileChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileChanges: _TypeAlias = FileChanges  # noqa: Y015
+
+@_typing.final
+class WatchReady(_message.Message):
+    """From here on nothing is missed: what a list says now, and what is told from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchReady: _TypeAlias = WatchReady  # noqa: Y015
+
+@_typing.final
+class WatchOverflow(_message.Message):
+    """Some of what happened was lost, or may have been: list again. From here on nothing is missed, as after `ready`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOverflow: _TypeAlias = WatchOverflow  # noqa: Y015
+
+@_typing.final
+class WatchHeartbeat(_message.Message):
+    """Nothing has happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHeartbeat: _TypeAlias = WatchHeartbeat  # noqa: Y015
+
+@_typing.final
+class WatchEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: Global___WatchEndReason.ValueType
+    def __init__(
+        self,
+        *,
+        reason: Global___WatchEndReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEnded: _TypeAlias = WatchEnded  # noqa: Y015
 
 @_typing.final
 class StatFileRequest(_message.Message):

@@ -99,6 +99,11 @@ class GatewayServiceStub:
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.SerializeToString,
                 response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.FromString,
                 _registered_method=True)
+        self.WatchFiles = channel.unary_stream(
+                '/qila.gateway.v1.GatewayService/WatchFiles',
+                request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesRequest.SerializeToString,
+                response_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesResponse.FromString,
+                _registered_method=True)
         self.MoveFile = channel.unary_unary(
                 '/qila.gateway.v1.GatewayService/MoveFile',
                 request_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.MoveFileRequest.SerializeToString,
@@ -314,6 +319,24 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchFiles(self, request, context):
+        """Tells what changes below a directory, whoever changes it: `ready` first, then changes, gathered for 50 ms, so that a
+        burst of writes is one change, and what came and went is none. Where changes were lost, `overflow` says so: list
+        again; so it does behind an interruption that the client need not know of. After 15 seconds of silence a heartbeat
+        comes. The stream ends with `ended`, unless the client leaves before. A client that does not read is told the
+        difference in the end, or `overflow`; nothing piles up for it.
+        Links are not followed. From the workspace itself, what ListFiles does not enter is not entered either; the links
+        `deps` and `node_modules` of Qila's are links. What a program writes into a mapped file is told when it closes the file.
+        A watch is no use of the sandbox: one that is idle is stopped all the same, and the watch ends.
+        NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way to it; SANDBOX_TOO_OLD:
+        the sandbox's image is from before there were watches. PERMISSION_DENIED: programs may not read it.
+        RESOURCE_EXHAUSTED: 8 watches of this sandbox are open (LIMIT_REACHED); more than 8,192 directories or 50,000 names
+        (FILE_TOO_LARGE); the host watches no more directories (FILE_WATCH_LIMIT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MoveFile(self, request, context):
         """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
         sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
@@ -340,7 +363,8 @@ class GatewayServiceServicer:
 
     def Exec(self, request, context):
         """Starts an exec and streams its events from the first; with the id of an exec that is there and the same request,
-        joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`.
+        joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`. After UNAVAILABLE a
+        repeat with the same id goes on with what was begun, or begins.
         NOT_FOUND: no such sandbox. ALREADY_EXISTS: the id stands for another request; choose another.
         RESOURCE_EXHAUSTED: 16 execs run in this sandbox; wait for one.
         INVALID_ARGUMENT: MANIFEST_INVALID, TARGET_NOT_FOUND, TARGET_AMBIGUOUS, TARGET_UNSUPPORTED, as the resolver says;
@@ -554,6 +578,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.StatFile,
                     request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.FromString,
                     response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.SerializeToString,
+            ),
+            'WatchFiles': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFiles,
+                    request_deserializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesRequest.FromString,
+                    response_serializer=qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesResponse.SerializeToString,
             ),
             'MoveFile': grpc.unary_unary_rpc_method_handler(
                     servicer.MoveFile,
@@ -997,6 +1026,33 @@ class GatewayService:
             '/qila.gateway.v1.GatewayService/StatFile',
             qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileRequest.SerializeToString,
             qila_dot_gateway_dot_v1_dot_gateway__pb2.StatFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/qila.gateway.v1.GatewayService/WatchFiles',
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesRequest.SerializeToString,
+            qila_dot_gateway_dot_v1_dot_gateway__pb2.WatchFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -100,6 +100,20 @@ class GatewayServiceStub:
     """
     StatFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.StatFileRequest, _gateway_pb2.StatFileResponse]
     """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
+    WatchFiles: _grpc.UnaryStreamMultiCallable[_gateway_pb2.WatchFilesRequest, _gateway_pb2.WatchFilesResponse]
+    """Tells what changes below a directory, whoever changes it: `ready` first, then changes, gathered for 50 ms, so that a
+    burst of writes is one change, and what came and went is none. Where changes were lost, `overflow` says so: list
+    again; so it does behind an interruption that the client need not know of. After 15 seconds of silence a heartbeat
+    comes. The stream ends with `ended`, unless the client leaves before. A client that does not read is told the
+    difference in the end, or `overflow`; nothing piles up for it.
+    Links are not followed. From the workspace itself, what ListFiles does not enter is not entered either; the links
+    `deps` and `node_modules` of Qila's are links. What a program writes into a mapped file is told when it closes the file.
+    A watch is no use of the sandbox: one that is idle is stopped all the same, and the watch ends.
+    NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way to it; SANDBOX_TOO_OLD:
+    the sandbox's image is from before there were watches. PERMISSION_DENIED: programs may not read it.
+    RESOURCE_EXHAUSTED: 8 watches of this sandbox are open (LIMIT_REACHED); more than 8,192 directories or 50,000 names
+    (FILE_TOO_LARGE); the host watches no more directories (FILE_WATCH_LIMIT).
+    """
     MoveFile: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.MoveFileRequest, _gateway_pb2.MoveFileResponse]
     """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
     sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
@@ -113,7 +127,8 @@ class GatewayServiceStub:
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
     Exec: _grpc.UnaryStreamMultiCallable[_gateway_pb2.ExecRequest, _gateway_pb2.ExecResponse]
     """Starts an exec and streams its events from the first; with the id of an exec that is there and the same request,
-    joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`.
+    joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`. After UNAVAILABLE a
+    repeat with the same id goes on with what was begun, or begins.
     NOT_FOUND: no such sandbox. ALREADY_EXISTS: the id stands for another request; choose another.
     RESOURCE_EXHAUSTED: 16 execs run in this sandbox; wait for one.
     INVALID_ARGUMENT: MANIFEST_INVALID, TARGET_NOT_FOUND, TARGET_AMBIGUOUS, TARGET_UNSUPPORTED, as the resolver says;
@@ -266,6 +281,20 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     StatFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.StatFileRequest, _gateway_pb2.StatFileResponse]  # type: ignore[assignment]
     """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
+    WatchFiles: _aio.UnaryStreamMultiCallable[_gateway_pb2.WatchFilesRequest, _gateway_pb2.WatchFilesResponse]  # type: ignore[assignment]
+    """Tells what changes below a directory, whoever changes it: `ready` first, then changes, gathered for 50 ms, so that a
+    burst of writes is one change, and what came and went is none. Where changes were lost, `overflow` says so: list
+    again; so it does behind an interruption that the client need not know of. After 15 seconds of silence a heartbeat
+    comes. The stream ends with `ended`, unless the client leaves before. A client that does not read is told the
+    difference in the end, or `overflow`; nothing piles up for it.
+    Links are not followed. From the workspace itself, what ListFiles does not enter is not entered either; the links
+    `deps` and `node_modules` of Qila's are links. What a program writes into a mapped file is told when it closes the file.
+    A watch is no use of the sandbox: one that is idle is stopped all the same, and the watch ends.
+    NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way to it; SANDBOX_TOO_OLD:
+    the sandbox's image is from before there were watches. PERMISSION_DENIED: programs may not read it.
+    RESOURCE_EXHAUSTED: 8 watches of this sandbox are open (LIMIT_REACHED); more than 8,192 directories or 50,000 names
+    (FILE_TOO_LARGE); the host watches no more directories (FILE_WATCH_LIMIT).
+    """
     MoveFile: _aio.UnaryUnaryMultiCallable[_gateway_pb2.MoveFileRequest, _gateway_pb2.MoveFileResponse]  # type: ignore[assignment]
     """Gives a file, directory or link another path, atomically; the directories above it are made. NOT_FOUND: no such
     sandbox or path. FAILED_PRECONDITION, FILE_EXISTS: something is there, and `replace` is not set, or it is a directory
@@ -279,7 +308,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Removes a file, or a directory with all it holds. NOT_FOUND: no such sandbox or path."""
     Exec: _aio.UnaryStreamMultiCallable[_gateway_pb2.ExecRequest, _gateway_pb2.ExecResponse]  # type: ignore[assignment]
     """Starts an exec and streams its events from the first; with the id of an exec that is there and the same request,
-    joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`.
+    joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`. After UNAVAILABLE a
+    repeat with the same id goes on with what was begun, or begins.
     NOT_FOUND: no such sandbox. ALREADY_EXISTS: the id stands for another request; choose another.
     RESOURCE_EXHAUSTED: 16 execs run in this sandbox; wait for one.
     INVALID_ARGUMENT: MANIFEST_INVALID, TARGET_NOT_FOUND, TARGET_AMBIGUOUS, TARGET_UNSUPPORTED, as the resolver says;
@@ -509,6 +539,26 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         """What a path is; a link is not followed. NOT_FOUND: no such sandbox or path."""
 
     @_abc_1.abstractmethod
+    def WatchFiles(
+        self,
+        request: _gateway_pb2.WatchFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gateway_pb2.WatchFilesResponse], _abc.AsyncIterator[_gateway_pb2.WatchFilesResponse]]:
+        """Tells what changes below a directory, whoever changes it: `ready` first, then changes, gathered for 50 ms, so that a
+        burst of writes is one change, and what came and went is none. Where changes were lost, `overflow` says so: list
+        again; so it does behind an interruption that the client need not know of. After 15 seconds of silence a heartbeat
+        comes. The stream ends with `ended`, unless the client leaves before. A client that does not read is told the
+        difference in the end, or `overflow`; nothing piles up for it.
+        Links are not followed. From the workspace itself, what ListFiles does not enter is not entered either; the links
+        `deps` and `node_modules` of Qila's are links. What a program writes into a mapped file is told when it closes the file.
+        A watch is no use of the sandbox: one that is idle is stopped all the same, and the watch ends.
+        NOT_FOUND: no such sandbox or path. FAILED_PRECONDITION: not a directory, or a link on the way to it; SANDBOX_TOO_OLD:
+        the sandbox's image is from before there were watches. PERMISSION_DENIED: programs may not read it.
+        RESOURCE_EXHAUSTED: 8 watches of this sandbox are open (LIMIT_REACHED); more than 8,192 directories or 50,000 names
+        (FILE_TOO_LARGE); the host watches no more directories (FILE_WATCH_LIMIT).
+        """
+
+    @_abc_1.abstractmethod
     def MoveFile(
         self,
         request: _gateway_pb2.MoveFileRequest,
@@ -544,7 +594,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.ExecResponse], _abc.AsyncIterator[_gateway_pb2.ExecResponse]]:
         """Starts an exec and streams its events from the first; with the id of an exec that is there and the same request,
-        joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`.
+        joins that one instead. Closing the stream does not end the exec. The stream ends after `ended`. After UNAVAILABLE a
+        repeat with the same id goes on with what was begun, or begins.
         NOT_FOUND: no such sandbox. ALREADY_EXISTS: the id stands for another request; choose another.
         RESOURCE_EXHAUSTED: 16 execs run in this sandbox; wait for one.
         INVALID_ARGUMENT: MANIFEST_INVALID, TARGET_NOT_FOUND, TARGET_AMBIGUOUS, TARGET_UNSUPPORTED, as the resolver says;
