@@ -38,7 +38,8 @@ check: env ## formatting, lint, types, and that generated code is current
 	@echo 'check: all is well'
 
 test: image ## every test, with Docker, but for those that take minutes each (WORKERS=1: one at a time)
-	@if $(PYTHON_BIN) -m pytest -m 'not long' -n $(WORKERS) --dist loadfile --no-loadscope-reorder; then echo 'test: all passed'; \
+	@if $(PYTHON_BIN) -m pytest -m 'not long and not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	    && $(PYTHON_BIN) -m pytest -m 'alone and not long'; then echo 'test: all passed'; \
 	else code=$$?; echo "test: FAILED (pytest's exit code $$code)"; exit $$code; fi
 
 test-unit: env ## the tests that need no Docker

@@ -135,11 +135,14 @@ class StdinWriter:
         await self._until(lambda: len(self._kept) < MAX_WAITING_BYTES)
 
     async def acknowledged(self, after: int) -> int:
-        """How far sandboxd has the input, as soon as that is well beyond `after`, or is all that was written."""
+        """How far sandboxd has the input, as soon as that is well beyond `after`, or goes no further for now: it is all
+        that was written, or there is no more room.
+        """  # noqa: D205 - one sentence
 
         def holds() -> bool:
             accepted = self._stdin.accepted
-            return accepted > after and (accepted >= after + _STEP_BYTES or accepted == self.following)
+            is_last = accepted in (self.following, self._stdin.window)
+            return accepted > after and (is_last or accepted >= after + _STEP_BYTES)
 
         await self._until(holds)
         return self._stdin.accepted

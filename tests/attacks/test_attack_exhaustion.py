@@ -19,7 +19,7 @@ from .frame import Setting, attack
 from .test_attack_connect import connect, hello
 from .test_attack_registries import request, stored, wanted
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(120)]
 
 POOL = "one pool for all"
 LARGE = b"a large file" * 300_000

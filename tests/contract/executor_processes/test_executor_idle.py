@@ -71,7 +71,8 @@ async def test_a_watcher_that_does_not_read_what_has_ended_keeps_no_container(mo
         async with executor(Path(directory), runtime, "image", idle_stop_s=2) as stub:
             sandbox = (await stub.CreateSandbox(pb.CreateSandboxRequest())).sandbox.id
             spec = pb.ProcessSpec(argv=["cat"], user=pb.USER_PROGRAM, stdin=True)
-            stub.RunProcess(pb.RunProcessRequest(sandbox_id=sandbox, process_id="p", spec=spec))
+            run: Any = stub.RunProcess(pb.RunProcessRequest(sandbox_id=sandbox, process_id="p", spec=spec))
+            assert (await run.read()).event.HasField("started")
             await _feed(stub.WriteStdin(), sandbox, 128)
             events: Any = stub.AttachProcess(pb.AttachProcessRequest(sandbox_id=sandbox, process_id="p"))
             assert (await events.read()).event.HasField("started")
