@@ -12,13 +12,12 @@ b'hello\n'
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-import grpc
+from typing import TYPE_CHECKING
 
 from qila.client.async_stdin import AsyncStdinWriter
-from qila.client.errors import QilaError, UnavailableError, from_rpc_error, translated
-from qila.client.position import Patience, Position, broken_stream
+from qila.client.errors import QilaError, translated
+from qila.client.event_streams import AsyncEventStream
+from qila.client.position import Position
 from qila.client.requests import resize_request
 from qila.client.results import DEFAULT_RESULT_BYTES, Collector, ExecResult, TerminalSize
 from qila.client.silence import SILENCE_SECONDS
@@ -55,15 +54,12 @@ class AsyncExec:
         self._reconnect_seconds = reconnect_seconds
         self._call_seconds = call_seconds
         self._takes_input = isinstance(request, pb.ExecRequest) and request.stdin
-        # Both calls' types; the stubs name none that they share.
-        self._call: Any = None
+        self._stream = AsyncEventStream(
+            stub, self._position, reconnect_seconds=reconnect_seconds, silence_seconds=silence_seconds
+        )
         self._first: pb.ExecEvent | None = None
         self._starting = asyncio.Lock()
         self._writer: AsyncStdinWriter | None = None
-        self._closed = False
-        # Set by the first heartbeat: from then on silence means that the connection is lost.
-        self._silence_seconds = silence_seconds
-        self._longest_silence: float | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,17 +76,7 @@ class AsyncExec:
             event, self._first = self._first, None
             if event is not None:
                 return event
-        if self._position.complete:
-            await self._hear_out()
-            raise StopAsyncIteration
-        try:
-            return await self._receive()
-        except (QilaError, asyncio.CancelledError):
-            task = asyncio.current_task()
-            # What `close` cancels is the call; a task that is cancelled itself must end so.
-            if self._closed and not (task is not None and task.cancelling()):
-                raise StopAsyncIteration from None
-            raise
+        return await anext(self._stream)
 
     @property
     def ended(self) -> pb.ExecEnded | None:
@@ -101,7 +87,7 @@ class AsyncExec:
         """Returns once the exec is there, without taking an event from the iteration. A repeat does nothing."""
         async with self._starting:
             if not self._position.begun:
-                self._first = await self._receive()
+                self._first = await self._stream.receive()
         return self
 
     async def write_stdin(self, data: bytes) -> None:
@@ -185,66 +171,7 @@ class AsyncExec:
     async def close(self) -> None:
         """Stops watching, also in another task, and writing; the exec runs on."""
         await self.release_stdin()
-        self._closed = True
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    async def _receive(self) -> pb.ExecEvent:
-        patience = Patience(self._reconnect_seconds)
-        while True:
-            try:
-                event = await self._next_of_call()
-            except UnavailableError:
-                pause = patience.next_pause()
-                if not self._position.begun or pause is None or self._closed:
-                    raise
-            else:
-                self._position.take(event)
-                if event.HasField("heartbeat"):
-                    self._longest_silence = self._silence_seconds
-                return event
-            await asyncio.sleep(pause)
-
-    async def _next_of_call(self) -> pb.ExecEvent:
-        try:
-            call = self._call = self._call or self._open()
-            async with asyncio.timeout(self._longest_silence):
-                response: Any = grpc.aio.EOF if self._closed else await call.read()
-        except TimeoutError as error:
-            self._drop()
-            raise broken_stream() from error
-        except grpc.RpcError as error:
-            self._call = None
-            raise from_rpc_error(error) from error
-        except BaseException:
-            # An interrupted call cannot be trusted to have lost nothing: the next one starts at our position.
-            self._drop()
-            raise
-        if response is grpc.aio.EOF:
-            self._call = None
-            raise broken_stream()
-        event: pb.ExecEvent = response.event
-        return event
-
-    async def _hear_out(self) -> None:
-        """Takes the call's own end, which follows at once: dropped before it, the call would look cancelled."""
-        call, self._call = self._call, None
-        if call is not None:
-            try:
-                await call.read()
-            except grpc.RpcError:
-                # Everything was told already.
-                return
-
-    def _open(self) -> Any:
-        request = self._position.next_request()
-        if isinstance(request, pb.ExecRequest):
-            return self._stub.Exec(request)
-        return self._stub.AttachExec(request)
+        self._stream.close()
 
     async def _stdin(self) -> AsyncStdinWriter:
         await self.start()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
-
-from qila.client.errors import QilaError, UnavailableError, from_rpc_error
-from qila.client.position import Patience, broken_stream
+from qila.client.event_streams import AsyncEventStream
 from qila.client.silence import SILENCE_SECONDS
 from qila.client.watches import FileEvent, WatchState
 from qila.gateway.v1 import gateway_pb2 as pb
@@ -30,15 +26,10 @@ class AsyncFileWatch:
         reconnect_seconds: float = 60,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
-        self._stub = stub
-        self._request = request
-        self._state = WatchState()
-        self._reconnect_seconds = reconnect_seconds
-        self._call: Any = None
-        self._closed = False
-        self._silence_seconds = silence_seconds
-        # From the first heartbeat on silence means that the connection is lost.
-        self._longest_silence: float | None = None
+        self._state = WatchState(request)
+        self._stream = AsyncEventStream(
+            stub, self._state, reconnect_seconds=reconnect_seconds, silence_seconds=silence_seconds
+        )
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -57,65 +48,14 @@ class AsyncFileWatch:
     async def start(self) -> Self:
         """Returns once nothing is missed any more. A repeat does nothing. QilaError: it cannot be watched."""
         while not self._state.begun:
-            await self._receive()
+            await self._stream.receive()
         return self
 
     async def __anext__(self) -> FileEvent:
         while (event := self._state.next()) is None:
-            if self._state.ended is not None or self._closed:
-                raise StopAsyncIteration
-            try:
-                await self._receive()
-            except (QilaError, asyncio.CancelledError):
-                if self._closed:
-                    raise StopAsyncIteration from None
-                raise
+            await anext(self._stream)
         return event
 
     async def close(self) -> None:
         """Stops watching, and an iteration in another task."""
-        self._closed = True
-        self._drop()
-
-    def _drop(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
-
-    async def _receive(self) -> None:
-        patience = Patience(self._reconnect_seconds)
-        while True:
-            try:
-                response = await self._next_of_call()
-            except UnavailableError:
-                pause = patience.next_pause()
-                if not self._state.begun or pause is None or self._closed:
-                    raise
-            else:
-                self._state.take(response)
-                if response.HasField("heartbeat"):
-                    self._longest_silence = self._silence_seconds
-                if self._state.ended is not None:
-                    self._drop()
-                return
-            await asyncio.sleep(pause)
-
-    async def _next_of_call(self) -> pb.WatchFilesResponse:
-        try:
-            call = self._call = self._call or self._stub.WatchFiles(self._request)
-            async with asyncio.timeout(self._longest_silence):
-                response: Any = await call.read()
-        except TimeoutError as error:
-            self._drop()
-            raise broken_stream() from error
-        except grpc.RpcError as error:
-            self._call = None
-            raise from_rpc_error(error) from error
-        except BaseException:
-            self._drop()
-            raise
-        if response is grpc.aio.EOF:
-            self._call = None
-            raise broken_stream()
-        read: pb.WatchFilesResponse = response
-        return read
+        self._stream.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -78,16 +78,21 @@ class Position:
         if name is not None:
             setattr(self._offsets, name, output.offset + len(output.data))
 
-    def next_request(self) -> pb.ExecRequest | pb.AttachExecRequest:
-        """What to ask for now: the exec itself at first, then the events behind this position."""
+    def open(self, stub: Any) -> Any:
+        """Asks one of the clients' stubs for the exec itself at first, then for the events behind this position."""
         if not self.begun and isinstance(self._request, pb.ExecRequest):
-            return self._request
-        return pb.AttachExecRequest(
+            return stub.Exec(self._request)
+        rest = pb.AttachExecRequest(
             sandbox_id=self._request.sandbox_id,
             exec_id=self._request.exec_id,
             after_sequence=self._sequence,
             **{"from": self._offsets},
         )
+        return stub.AttachExec(rest)
+
+    def message_in(self, response: pb.ExecResponse | pb.AttachExecResponse) -> pb.ExecEvent:
+        """The event that either call has answered."""
+        return response.event
 
 
 def broken_stream() -> UnavailableError:
@@ -95,5 +100,5 @@ def broken_stream() -> UnavailableError:
     return UnavailableError(
         code=grpc.StatusCode.UNAVAILABLE,
         reason="STREAM_BROKEN",
-        message="the gateway ended the stream before the exec had ended",
+        message="the gateway broke off the stream before its end",
     )

@@ -20,11 +20,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
-
-from qila.client.errors import QilaError, UnavailableError, from_rpc_error
-from qila.client.position import Patience, broken_stream
-from qila.client.silence import SILENCE_SECONDS, SilenceWatch
+from qila.client.event_streams import EventStream
+from qila.client.silence import SILENCE_SECONDS
 from qila.gateway.v1 import gateway_pb2 as pb
 
 if TYPE_CHECKING:
@@ -56,24 +53,38 @@ def watch_request(
 class WatchState:
     """What was heard of one watch, over all of its connections. Pure: both clients share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: pb.WatchFilesRequest) -> None:
+        self._request = request
         self.begun = False
         self.ended: pb.WatchEnded | None = None
         self._waiting: deque[FileEvent] = deque()
 
-    def take(self, response: pb.WatchFilesResponse) -> None:
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing to watch any more."""
+        return self.ended is not None
+
+    def open(self, stub: Any) -> Any:
+        """Asks one of the clients' stubs for what changes from now on."""
+        return stub.WatchFiles(self._request)
+
+    def message_in(self, response: pb.WatchFilesResponse) -> pb.WatchFilesResponse:
+        """What that call has answered."""
+        return response
+
+    def take(self, message: pb.WatchFilesResponse) -> None:
         """Takes over what came."""
-        match response.WhichOneof("event"):
+        match message.WhichOneof("event"):
             case "ready":
                 if self.begun:
                     self._waiting.append(RESYNC)
                 self.begun = True
             case "changes":
-                self._waiting.extend(response.changes.changes)
+                self._waiting.extend(message.changes.changes)
             case "overflow":
                 self._waiting.append(RESYNC)
             case "ended":
-                self.ended = response.ended
+                self.ended = message.ended
             case _:
                 return
 
@@ -100,16 +111,14 @@ class FileWatch:
         silence_seconds: float = SILENCE_SECONDS,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._stub = stub
-        self._request = request
-        self._state = WatchState()
-        self._reconnect_seconds = reconnect_seconds
-        self._pause = pause
-        # The call's iterator; the stub names no public type for it.
-        self._call: Any = None
-        self._closed = False
-        self._silent = False
-        self._silence = SilenceWatch(silence_seconds, self._break_off)
+        self._state = WatchState(request)
+        self._stream = EventStream(
+            stub,
+            self._state,
+            reconnect_seconds=reconnect_seconds,
+            silence_seconds=silence_seconds,
+            pause=pause,
+        )
 
     def __enter__(self) -> Self:
         return self.start()
@@ -128,76 +137,14 @@ class FileWatch:
     def start(self) -> Self:
         """Returns once nothing is missed any more. A repeat does nothing. QilaError: it cannot be watched."""
         while not self._state.begun:
-            self._receive()
+            self._stream.receive()
         return self
 
     def __next__(self) -> FileEvent:
         while (event := self._state.next()) is None:
-            if self._state.ended is not None or self._closed:
-                raise StopIteration
-            try:
-                self._receive()
-            except QilaError:
-                if self._closed:
-                    raise StopIteration from None
-                raise
+            next(self._stream)
         return event
 
     def close(self) -> None:
         """Stops watching, and an iteration in another thread."""
-        self._closed = True
-        self._silence.stop()
-        self._drop()
-
-    def _break_off(self) -> None:
-        self._silent = True
-        call = self._call
-        if call is not None:
-            call.cancel()
-
-    def _drop(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
-
-    def _receive(self) -> None:
-        patience = Patience(self._reconnect_seconds)
-        while True:
-            try:
-                response = self._next_of_call()
-            except UnavailableError:
-                pause = patience.next_pause()
-                if not self._state.begun or pause is None or self._closed:
-                    raise
-            else:
-                self._take(response)
-                return
-            self._pause(pause)
-
-    def _take(self, response: pb.WatchFilesResponse) -> None:
-        self._state.take(response)
-        self._silence.heard()
-        if self._state.ended is not None:
-            self._silence.stop()
-            self._drop()
-        elif response.HasField("heartbeat"):
-            self._silence.start()
-
-    def _next_of_call(self) -> pb.WatchFilesResponse:
-        try:
-            call = self._call = self._call or self._stub.WatchFiles(self._request)
-            response: pb.WatchFilesResponse | None = None if self._closed else next(call, None)
-        except grpc.RpcError as error:
-            self._call = None
-            if self._silent:
-                self._silent = False
-                raise broken_stream() from error
-            raise from_rpc_error(error) from error
-        except BaseException:
-            # An interrupted call cannot be trusted to have lost nothing: the next one begins with a Resync.
-            self._drop()
-            raise
-        if response is None:
-            self._call = None
-            raise broken_stream()
-        return response
+        self._stream.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
 import struct
@@ -15,11 +16,13 @@ import grpc
 import pytest
 from google.rpc import status_pb2
 
-from qila.client import Client, FailedPreconditionError, QilaError
+from qila.client import AsyncClient, AsyncFileWatch, Client, FailedPreconditionError, FileEvent, QilaError
 from qila.client.errors import from_rpc_error
 from qila.client.port_streams import Forwarder, listen
 from qila.gateway.v1 import gateway_pb2 as pb
 from qila.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer, add_GatewayServiceServicer_to_server
+
+from .fakes_server import FakesServer
 
 SANDBOX = "sb_" + "a" * 26
 CONTENT = b"0123456789"
@@ -117,3 +120,19 @@ def test_a_call_that_is_cancelled_while_it_fails_is_an_error_of_ours() -> None:
     error = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), metadata, details="cancelled here")
     found = from_rpc_error(error)
     assert (found.code, found.reason, found.message) == (grpc.StatusCode.CANCELLED, "CANCELLED", "cancelled here")
+
+
+async def next_of(watch: AsyncFileWatch) -> FileEvent:
+    return await anext(watch)
+
+
+async def test_a_watcher_of_files_that_is_cancelled_after_the_close_is_cancelled(fakes: FakesServer) -> None:
+    async with AsyncClient(fakes.address) as client:
+        made = await client.create("python")
+        watch = await client.watch(made.id).start()
+        waiting = asyncio.create_task(next_of(watch))
+        await asyncio.sleep(0)
+        await watch.close()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
